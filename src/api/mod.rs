@@ -1,0 +1,4 @@
+//! The wire contract: types and names, no behaviour beyond parsing.
+
+pub mod names;
+pub mod schedule;

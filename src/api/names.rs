@@ -1,0 +1,48 @@
+//! Every name that crosses a process border, spelled once.
+//!
+//! Manifests, other tools and the predecessor's users rely on these; a test holds the manifests against them.
+
+/// API group of our kinds.
+pub const GROUP: &str = "5spot.finos.org";
+/// The one version served.
+pub const VERSION: &str = "v1alpha1";
+/// `apiVersion` of our kinds.
+pub const API_VERSION: &str = "5spot.finos.org/v1alpha1";
+
+/// Held by a ScheduledMachine for as long as anything of it may exist.
+pub const FINALIZER: &str = "5spot.finos.org/scheduledmachine";
+
+/// Label on Machine, bootstrap and infrastructure object: name of the ScheduledMachine.
+pub const LABEL_SCHEDULED_MACHINE: &str = "5spot.finos.org/scheduled-machine";
+/// Label on the same three: uid of the ScheduledMachine. This one says *ours*.
+pub const LABEL_SCHEDULED_MACHINE_UID: &str = "5spot.finos.org/scheduled-machine-uid";
+/// Cluster API's label that ties an object to its Cluster.
+pub const LABEL_CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
+/// Cluster API's sharding label, copied from the Cluster so that a filtered manager sees our objects.
+pub const LABEL_WATCH_FILTER: &str = "cluster.x-k8s.io/watch-filter";
+
+/// On a Node: uid of the ScheduledMachine that cordoned it. Without it a cordon is an admin's, and stays.
+pub const ANNOTATION_CORDONED_BY: &str = "5spot.finos.org/cordoned-by";
+/// Put on every bootstrap and infrastructure object: some providers write into the annotation map without asking
+/// whether there is one (`k0smotron` copies the pool entry's annotations into a nil map and panics).
+pub const ANNOTATION_MANAGED_BY: &str = "5spot.finos.org/managed-by";
+/// Cluster API: leave this object alone.
+pub const ANNOTATION_CAPI_PAUSED: &str = "cluster.x-k8s.io/paused";
+/// `clusterctl move` is deleting the source copy: let go, untouched.
+pub const ANNOTATION_DELETE_FOR_MOVE: &str = "clusterctl.cluster.x-k8s.io/delete-for-move";
+/// Cluster API leaves the drain out. Only its presence counts.
+pub const ANNOTATION_EXCLUDE_DRAIN: &str = "machine.cluster.x-k8s.io/exclude-node-draining";
+/// Cluster API does not wait for volumes. Only its presence counts.
+pub const ANNOTATION_EXCLUDE_VOLUMES: &str = "machine.cluster.x-k8s.io/exclude-wait-for-node-volume-detach";
+/// Cluster API writes these on each Node it has matched to a Machine.
+pub const ANNOTATION_NODE_MACHINE: &str = "cluster.x-k8s.io/machine";
+/// See [`ANNOTATION_NODE_MACHINE`].
+pub const ANNOTATION_NODE_CLUSTER_NAMESPACE: &str = "cluster.x-k8s.io/cluster-namespace";
+
+/// Cluster API's core group.
+pub const CAPI_GROUP: &str = "cluster.x-k8s.io";
+
+/// Field manager of everything the controller writes.
+pub const FIELD_MANAGER: &str = "5spot-controller";
+/// Reporter of our Events.
+pub const EVENT_REPORTER: &str = "5spot-controller";

@@ -1,0 +1,4 @@
+//! 5spot lends idle machines to Kubernetes clusters by the clock, and gives them back.
+
+pub mod api;
+pub mod schedule;

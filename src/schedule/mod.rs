@@ -1,0 +1,1 @@
+//! Civil time: windows and exceptions in, instants out.
