@@ -1,1 +1,3 @@
-fn main(){}
+//! `5spot`.
+
+fn main() {}
