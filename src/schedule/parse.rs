@@ -122,41 +122,44 @@ fn stretches(path: &str, window: &raw::Window, faults: &mut Faults) -> Vec<Stret
     let days = days(&format!("{path}.days"), &window.days, faults);
     let from = faults.keep(&from_path, words::edge(&window.from).and_then(not_midnight_after));
     let to = faults.keep(&to_path, words::edge(&window.to));
-    match from.zip(to) {
-        Some((EdgeWord::Clock(from), EdgeWord::Clock(to))) => {
+    let Some((from, to)) = from.zip(to) else { return Vec::new() };
+    match (from.day, to.day) {
+        (None, None) => {
             if window.days.is_empty() {
                 faults.add(path, "clock times need days: write days: [mon-fri], or a weekday on both ends");
             }
-            if from == to {
+            if from.minute == to.minute {
                 faults.add(&to_path, "equals from: write from: \"00:00\", to: \"24:00\" for whole days");
             }
-            let length = if to > from { to - from } else { DAY + to - from };
-            days.into_iter().map(|day| Stretch { from: day * DAY + from, length }).collect()
+            let overnight = if to.minute > from.minute { 0 } else { DAY };
+            let length = overnight + to.minute - from.minute;
+            days.into_iter().map(|day| Stretch { from: day * DAY + from.minute, length }).collect()
         }
-        Some((EdgeWord::OfWeek(from), EdgeWord::OfWeek(to))) => {
+        (Some(from_day), Some(to_day)) => {
             if !window.days.is_empty() {
                 faults.add(&format!("{path}.days"), "a span has its weekdays in from and to: leave days out");
             }
-            let length = (WEEK + to % WEEK - from) % WEEK;
+            let (from, to) = (from_day * DAY + from.minute, to_day * DAY + to.minute);
+            let length = (WEEK + to - from) % WEEK;
             if length == 0 {
                 let whole = "write days: [mon-sun], from: \"00:00\", to: \"24:00\" for the whole week";
                 faults.add(&to_path, format!("is the same minute of the week as from: {whole}"));
             }
             vec![Stretch { from, length }]
         }
-        Some(_) => {
+        _ => {
             faults.add(path, "has a weekday on one end only: write it on both, or on neither and give days");
             Vec::new()
         }
-        None => Vec::new(),
     }
 }
 
 /// `24:00` ends a day; the same minute as a start is `00:00` of the next.
 fn not_midnight_after(edge: EdgeWord) -> Result<EdgeWord, String> {
-    match edge {
-        EdgeWord::Clock(DAY) => Err("24:00 can only end a window: write 00:00 and the next day".to_owned()),
-        edge => Ok(edge),
+    if edge.minute < DAY {
+        Ok(edge)
+    } else {
+        Err("24:00 can only end a window: write 00:00 and the next day".to_owned())
     }
 }
 

@@ -8,13 +8,13 @@ use super::week::DAY;
 /// Monday first.
 const DAY_NAMES: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
-/// An edge of a window as written.
+/// An edge of a window as written: `19:00` or `fri 19:00`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum EdgeWord {
-    /// `19:00`: minutes since midnight, 0 to 1 440 (`24:00`).
-    Clock(u16),
-    /// `fri 19:00`: minutes since Monday 00:00, 0 to 10 080 (`sun 24:00`).
-    OfWeek(u16),
+pub(super) struct EdgeWord {
+    /// From Monday, 0.
+    pub(super) day: Option<u16>,
+    /// Since midnight, 0 to 1 440 (`24:00`).
+    pub(super) minute: u16,
 }
 
 /// The name of a day, Monday being 0.
@@ -38,7 +38,7 @@ pub(super) fn day_part(part: &str) -> Result<Vec<u16>, String> {
         Some((first, last)) => day(first).zip(day(last)),
         None => day(part).map(|day| (day, day)),
     };
-    let (first, last): (u16, u16) =
+    let (first, last) =
         range.ok_or_else(|| format!("{} is no day: write mon, mon-fri, fri-mon or mon,wed", quoted(part)))?;
     Ok((0..=(last + 7 - first) % 7).map(|days| (first + days) % 7).collect())
 }
@@ -58,16 +58,13 @@ pub(super) fn hour_part(part: &str) -> Result<(u16, u16), String> {
     range.ok_or_else(|| format!("{} is no hour from 0 to 23: write 9, 9-17, 22-6 or 8,12-14", quoted(part)))
 }
 
-/// An edge of a window: `19:00` or `fri 19:00`, two digits each.
+/// An edge of a window, two digits each: `19:00` or `fri 19:00`.
 pub(super) fn edge(word: &str) -> Result<EdgeWord, String> {
     let read = match word.split_once(' ') {
-        Some((day, time)) => DAY_NAMES
-            .into_iter()
-            .zip(0..)
-            .find(|(name, _)| *name == day)
-            .zip(clock(time))
-            .map(|((_, day), minute): ((_, u16), _)| EdgeWord::OfWeek(day * DAY + minute)),
-        None => clock(word).map(EdgeWord::Clock),
+        Some((name, time)) => {
+            day(name).zip(clock(time)).map(|(day, minute)| EdgeWord { day: Some(day), minute })
+        }
+        None => clock(word).map(|minute| EdgeWord { day: None, minute }),
     };
     read.ok_or_else(|| {
         format!("{} is no time: write 19:00, or fri 19:00 for a span of the week", quoted(word))
@@ -87,6 +84,10 @@ pub(super) fn date_time(word: &str) -> Result<DateTime, String> {
         Some(calendar_date(date)?.to_datetime(Time::new(hour, minute, 0, 0).ok()?))
     });
     read.ok_or_else(|| format!("{} is no date and time: write 2026-12-24T18:00", quoted(word)))
+}
+
+fn day(word: &str) -> Option<u16> {
+    DAY_NAMES.into_iter().zip(0..).find(|(name, _)| *name == word).map(|(_, day)| day)
 }
 
 /// Minutes since midnight of `HH:MM`, up to `24:00`.

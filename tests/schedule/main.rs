@@ -8,4 +8,5 @@ mod contract;
 mod dice;
 mod model;
 mod naive;
+mod parser;
 mod transitions;
