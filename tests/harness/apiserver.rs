@@ -59,8 +59,9 @@ impl Ground {
         let serving = ground.authority.serving()?;
         std::fs::write(ground.path("serving.crt"), serving.certificate)?;
         std::fs::write(ground.path("serving.key"), serving.key)?;
-        // The server and the controller manager read both halves from the private key.
-        std::fs::write(ground.path("service-accounts.key"), rcgen::KeyPair::generate()?.serialize_pem())?;
+        let service_accounts = rcgen::KeyPair::generate()?;
+        std::fs::write(ground.path("service-accounts.key"), service_accounts.serialize_pem())?;
+        std::fs::write(ground.path("service-accounts.pub"), service_accounts.public_key_pem())?;
         std::fs::write(ground.path("audit-policy.yaml"), AUDIT_POLICY)?;
         Ok(ground)
     }
@@ -122,7 +123,7 @@ fn apiserver_spec(ground: &Ground, plane: &str, service_cidr: &str, port: u16) -
         ground.arg("client-ca-file", "ca.crt"),
         format!("--service-account-issuer=https://127.0.0.1:{port}"),
         ground.arg("service-account-signing-key-file", "service-accounts.key"),
-        ground.arg("service-account-key-file", "service-accounts.key"),
+        ground.arg("service-account-key-file", "service-accounts.pub"),
         format!("--service-cluster-ip-range={service_cidr}"),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),
