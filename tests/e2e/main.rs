@@ -3,3 +3,5 @@
 mod control_planes;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod lifecycle;
+mod world;
