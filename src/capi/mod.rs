@@ -1,1 +1,3 @@
-//! Cluster API.
+//! Cluster API as seen from its API server.
+
+pub mod kinds;
