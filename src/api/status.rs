@@ -343,6 +343,7 @@ pub struct ReclaimStatus {
     pub matched: Option<String>,
     /// How many in the last 24 hours.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "last24h")]
+    #[schemars(schema_with = "schema::count")]
     pub last_24h: Option<u32>,
 }
 
