@@ -50,11 +50,11 @@ pub struct MachineHoldSpec {
     pub state: HoldState,
     /// From when; absent: at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub from: Option<Timestamp>,
     /// Until when; absent: until it is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub until: Option<Timestamp>,
     /// Why.
     #[schemars(schema_with = "hold::reason")]
@@ -64,6 +64,7 @@ pub struct MachineHoldSpec {
     pub origin: HoldOrigin,
     /// The reclaim that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HoldReclaim")]
     pub reclaim: Option<HoldReclaim>,
 }
 
@@ -108,7 +109,7 @@ pub struct HoldReclaim {
     pub matched: Option<String>,
     /// When.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub requested_at: Option<Timestamp>,
 }
 
