@@ -1,1 +1,5 @@
-fn main(){}
+//! Everything that needs API servers.
+
+mod control_planes;
+#[path = "../harness/mod.rs"]
+mod harness;
