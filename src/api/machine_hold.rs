@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::instant::Instant;
+use super::schema::{self, hold};
 
 /// Overrules the timetable of one ScheduledMachine, or of those a selector finds, for a while.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,15 +19,36 @@ use super::instant::Instant;
     namespaced,
     status = "MachineHoldStatus",
     shortname = "mh",
-    category = "cluster-api"
+    category = "cluster-api",
+    doc = "Overrules the timetable of one ScheduledMachine, or of those a selector finds, for a while.",
+    label("clusterctl.cluster.x-k8s.io", ""),
+    label("clusterctl.cluster.x-k8s.io/move", ""),
+    selectable = "spec.scheduledMachine",
+    selectable = "spec.origin",
+    printcolumn(name = "State", type_ = "string", json_path = ".spec.state"),
+    printcolumn(name = "Machine", type_ = "string", json_path = ".spec.scheduledMachine"),
+    printcolumn(name = "From", type_ = "string", json_path = ".spec.from"),
+    printcolumn(name = "Until", type_ = "string", json_path = ".spec.until"),
+    printcolumn(
+        name = "InForce",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"InForce\")].status"
+    ),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Origin", type_ = "string", json_path = ".spec.origin", priority = 1),
+    printcolumn(name = "Matches", type_ = "integer", json_path = ".status.matches", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = hold::spec)]
 pub struct MachineHoldSpec {
     /// Name of one ScheduledMachine of this namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::short_name")]
     pub scheduled_machine: Option<String>,
     /// Or those whose labels match.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "hold::selector")]
     pub selector: Option<LabelSelector>,
     /// What holds.
     pub state: HoldState,
@@ -39,6 +61,7 @@ pub struct MachineHoldSpec {
     #[schemars(with = "Option<Instant>")]
     pub until: Option<Timestamp>,
     /// Why.
+    #[schemars(schema_with = "hold::reason")]
     pub reason: String,
     /// Who made it.
     #[serde(default)]
@@ -77,12 +100,15 @@ pub enum HoldOrigin {
 pub struct HoldReclaim {
     /// Node uid and request time: each reclaim makes exactly one hold.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub request: Option<String>,
     /// Name of the Node.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub node: Option<String>,
     /// What the agent saw.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::line")]
     pub matched: Option<String>,
     /// When.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,5 +128,6 @@ pub struct MachineHoldStatus {
     pub matches: Option<i64>,
     /// InForce and Expired.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }

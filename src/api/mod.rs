@@ -1,10 +1,12 @@
 //! The wire contract: types and names, no behaviour beyond parsing.
 
 pub mod condition;
+pub mod crd;
 pub mod duration;
 pub mod instant;
 pub mod machine_hold;
 pub mod names;
 pub mod schedule;
 pub mod scheduled_machine;
+mod schema;
 pub mod status;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::schedule::Schedule;
+use super::schema::{self, keys, machine};
 use super::status::ScheduledMachineStatus;
 
 /// Lends one machine to one cluster by the clock.
@@ -20,11 +21,30 @@ use super::status::ScheduledMachineStatus;
     namespaced,
     status = "ScheduledMachineStatus",
     shortname = "sm",
-    category = "cluster-api"
+    category = "cluster-api",
+    doc = "Lends one machine to one cluster by the clock.",
+    label("clusterctl.cluster.x-k8s.io", ""),
+    label("clusterctl.cluster.x-k8s.io/move", ""),
+    selectable = "spec.clusterName",
+    selectable = "status.phase",
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Rule", type_ = "string", json_path = ".status.decision.rule"),
+    printcolumn(name = "Enabled", type_ = "boolean", json_path = ".spec.schedule.enabled"),
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterName"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".status.nodeRef.name"),
+    printcolumn(name = "Next", type_ = "string", json_path = ".status.nextText"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "InSchedule", type_ = "boolean", json_path = ".status.inSchedule", priority = 1),
+    printcolumn(name = "Days", type_ = "string", json_path = ".spec.schedule.daysOfWeek", priority = 1),
+    printcolumn(name = "Hours", type_ = "string", json_path = ".spec.schedule.hoursOfDay", priority = 1),
+    printcolumn(name = "Zone", type_ = "string", json_path = ".spec.schedule.timezone", priority = 1),
+    validation = machine::name_rule()
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduledMachineSpec {
     /// The Cluster, in this namespace, that the machine joins. Immutable.
+    #[schemars(schema_with = "machine::cluster_name")]
     pub cluster_name: String,
     /// Touch nothing of this machine.
     #[serde(default)]
@@ -34,20 +54,25 @@ pub struct ScheduledMachineSpec {
     pub kill_switch: bool,
     /// 0-255; of several machines that open at one edge the higher goes first.
     #[serde(default = "default_priority")]
+    #[schemars(schema_with = "machine::priority")]
     pub priority: u8,
     /// When.
     pub schedule: Schedule,
     /// Cordoned, nothing evicted yet; `0s`: none.
     #[serde(default = "five_minutes")]
+    #[schemars(schema_with = "machine::duration")]
     pub graceful_shutdown_timeout: String,
     /// Bound on emptying the Node; `0s`: do not drain.
     #[serde(default = "five_minutes")]
+    #[schemars(schema_with = "machine::duration")]
     pub node_drain_timeout: String,
     /// Taints that the Node carries while it is lent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "machine::taints")]
     pub node_taints: Vec<NodeTaint>,
     /// The owner's programs; when one starts the machine is given back. None: no agent on the Node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "machine::commands")]
     pub kill_if_commands: Option<Vec<String>>,
     /// What follows a reclaim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,9 +94,11 @@ pub struct ScheduledMachineSpec {
 #[serde(rename_all = "camelCase")]
 pub struct NodeTaint {
     /// A qualified name.
+    #[schemars(schema_with = "machine::taint_key")]
     pub key: String,
     /// May be edited while the taint is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "machine::taint_value")]
     pub value: Option<String>,
     /// What it does to pods.
     pub effect: TaintEffect,
@@ -94,6 +121,7 @@ pub enum TaintEffect {
 pub struct Reclaim {
     /// `NextWindow`, `Never` or a duration.
     #[serde(default = "next_window")]
+    #[schemars(schema_with = "machine::return_after")]
     pub return_after: String,
 }
 
@@ -102,9 +130,11 @@ pub struct Reclaim {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Of the Secret.
+    #[schemars(schema_with = "schema::object_name")]
     pub name: String,
     /// In its data.
     #[serde(default = "value")]
+    #[schemars(schema_with = "machine::secret_key")]
     pub key: String,
 }
 
@@ -113,14 +143,17 @@ pub struct SecretKeyRef {
 #[serde(rename_all = "camelCase")]
 pub struct InlineObject {
     /// `group/version`.
+    #[schemars(schema_with = "schema::api_version")]
     pub api_version: String,
     /// As served by the cluster.
+    #[schemars(schema_with = "schema::kind")]
     pub kind: String,
     /// Labels and annotations, nothing else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<InlineMetadata>,
     /// Passed on as it is.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schemars(schema_with = "machine::any_object")]
     pub spec: Map<String, Value>,
 }
 
@@ -130,9 +163,11 @@ pub struct InlineObject {
 pub struct InlineMetadata {
     /// Added to our own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "keys::inline_labels")]
     pub labels: BTreeMap<String, String>,
     /// Added to our own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "keys::inline_annotations")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -142,9 +177,11 @@ pub struct InlineMetadata {
 pub struct MachineTemplate {
     /// Added to our own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "keys::machine_labels")]
     pub labels: BTreeMap<String, String>,
     /// Added to our own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "keys::machine_annotations")]
     pub annotations: BTreeMap<String, String>,
     /// Fields of the Machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,21 +194,27 @@ pub struct MachineTemplate {
 pub struct MachineTemplateSpec {
     /// Kubernetes version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "machine::short_text")]
     pub version: Option<String>,
     /// Failure domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "machine::short_text")]
     pub failure_domain: Option<String>,
     /// At least 1s: Cluster API reads 0 as for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "machine::duration_not_zero")]
     pub node_volume_detach_timeout: Option<String>,
     /// At least 1s: Cluster API reads 0 as for ever.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "machine::duration_not_zero")]
     pub node_deletion_timeout: Option<String>,
     /// Seconds that the Node must be ready before the Machine is available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "machine::seconds")]
     pub min_ready_seconds: Option<i32>,
     /// Conditions of the Machine that must hold before it is ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "machine::readiness_gates")]
     pub readiness_gates: Vec<ReadinessGate>,
 }
 
@@ -180,6 +223,7 @@ pub struct MachineTemplateSpec {
 #[serde(rename_all = "camelCase")]
 pub struct ReadinessGate {
     /// Of the condition.
+    #[schemars(schema_with = "machine::condition_type")]
     pub condition_type: String,
     /// Whether True is good or bad.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::condition::Phase;
 use super::instant::Instant;
 use super::scheduled_machine::NodeTaint;
+use super::schema;
+
+/// Most entries of `leaving.blockedBy`; the server refuses a status with more.
+pub const MOST_BLOCKERS: usize = 32;
 
 /// What the controller last saw and decided. Written whole, by the controller alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +25,7 @@ pub struct ScheduledMachineStatus {
     pub phase: Option<Phase>,
     /// One line for people.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::message")]
     pub message: Option<String>,
     /// What windows and exceptions alone say.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -38,6 +43,7 @@ pub struct ScheduledMachineStatus {
     pub next: Option<NextChange>,
     /// `next` for a printer column: `leaves Mon 07:00 GMT`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::line")]
     pub next_text: Option<String>,
     /// When the owner has the machine at the latest, while it is lent.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,12 +82,15 @@ pub struct ScheduledMachineStatus {
     pub node_ref: Option<NodeRef>,
     /// As on the Machine.
     #[serde(rename = "providerID", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::line")]
     pub provider_id: Option<String>,
     /// Taints of the Node that are ours.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::machine::taints")]
     pub applied_node_taints: Vec<NodeTaint>,
     /// Ready, Scheduled, ReferencesValid and others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }
 
@@ -157,6 +166,7 @@ pub struct DecisionStatus {
     pub source: Option<DecisionSource>,
     /// In words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::line")]
     pub message: Option<String>,
 }
 
@@ -166,15 +176,19 @@ pub struct DecisionStatus {
 pub struct DecisionSource {
     /// Of the object that decides.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub kind: Option<String>,
     /// Of the object that decides.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub name: Option<String>,
     /// Of the object that decides.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub uid: Option<String>,
     /// `spec.schedule.windows[0]`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::line")]
     pub field_path: Option<String>,
 }
 
@@ -191,6 +205,7 @@ pub struct NextChange {
     pub rule: Rule,
     /// What may keep it from happening.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::line")]
     pub blocked_by: Option<String>,
 }
 
@@ -252,6 +267,7 @@ pub struct Leaving {
     pub gone_by: Option<Timestamp>,
     /// What it is waiting for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::blockers")]
     pub blocked_by: Vec<Blocker>,
 }
 
@@ -260,13 +276,17 @@ pub struct Leaving {
 #[serde(rename_all = "camelCase")]
 pub struct Blocker {
     /// Kind.
+    #[schemars(schema_with = "schema::word")]
     pub kind: String,
     /// Namespace, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub namespace: Option<String>,
     /// Name.
+    #[schemars(schema_with = "schema::word")]
     pub name: String,
     /// Why it blocks.
+    #[schemars(schema_with = "schema::line")]
     pub reason: String,
 }
 
@@ -292,9 +312,11 @@ pub struct LastRun {
     pub gone_at: Option<Timestamp>,
     /// Name of the Node.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub node: Option<String>,
     /// As on the Machine.
     #[serde(rename = "providerID", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::line")]
     pub provider_id: Option<String>,
     /// The rule that ended it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -313,9 +335,11 @@ pub struct ReclaimStatus {
     pub at: Timestamp,
     /// Name of the Node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub node: Option<String>,
     /// What the agent saw.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::line")]
     pub matched: Option<String>,
     /// How many in the last 24 hours.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "last24h")]
@@ -327,16 +351,21 @@ pub struct ReclaimStatus {
 #[serde(rename_all = "camelCase")]
 pub struct ObjectRef {
     /// `group/version`.
+    #[schemars(schema_with = "schema::word")]
     pub api_version: String,
     /// Kind.
+    #[schemars(schema_with = "schema::word")]
     pub kind: String,
     /// Name.
+    #[schemars(schema_with = "schema::word")]
     pub name: String,
     /// Namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub namespace: Option<String>,
     /// Uid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub uid: Option<String>,
 }
 
@@ -345,12 +374,16 @@ pub struct ObjectRef {
 #[serde(rename_all = "camelCase")]
 pub struct NodeRef {
     /// `v1`.
+    #[schemars(schema_with = "schema::word")]
     pub api_version: String,
     /// `Node`.
+    #[schemars(schema_with = "schema::word")]
     pub kind: String,
     /// Name.
+    #[schemars(schema_with = "schema::word")]
     pub name: String,
     /// Uid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
     pub uid: Option<String>,
 }

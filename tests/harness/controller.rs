@@ -1,0 +1,111 @@
+//! The controller under test, as a process.
+
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::plane::ControlPlanes;
+use super::process::{Component, Spec};
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// How to start one.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    dir: PathBuf,
+    spec: Spec,
+}
+
+/// A running `5spot controller`. Clones are the same process; it is killed when the last one goes, or the tests end.
+#[derive(Clone, Debug)]
+pub struct Controller {
+    component: Arc<Mutex<Component>>,
+    setup: Setup,
+}
+
+impl Controller {
+    /// `5spot controller` with JSON logs and that kubeconfig.
+    pub fn new(planes: &ControlPlanes, kubeconfig: &str) -> Setup {
+        let nth = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = planes.dir().to_path_buf();
+        let name = format!("controller-{nth}");
+        let path = dir.join(format!("{name}.kubeconfig"));
+        std::fs::write(&path, kubeconfig).expect("a kubeconfig");
+        let args = ["controller", "--log-format", "json"].map(str::to_owned).to_vec();
+        let env = vec![("KUBECONFIG".to_owned(), path.display().to_string())];
+        Setup { dir, spec: Spec { name, program: env!("CARGO_BIN_EXE_5spot").into(), args, env } }
+    }
+
+    fn component(&self) -> MutexGuard<'_, Component> {
+        self.component.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.component().pid()
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&self) {
+        self.component().kill();
+    }
+
+    /// SIGTERM; its exit status. Panics with the log's end if it takes longer than `patience`.
+    pub async fn terminate(&self, patience: Duration) -> ExitStatus {
+        let this = self.clone();
+        let ended = tokio::task::spawn_blocking(move || this.component().terminate(patience));
+        match ended.await.expect("no panic") {
+            Ok(status) => status,
+            Err(trouble) => panic!("{trouble}"),
+        }
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.component().ended()
+    }
+
+    /// A new process with the same arguments, after this one was killed or ended by itself.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        self.kill();
+        let mut setup = self.setup.clone();
+        setup.spec.name = format!("{}-again-{}", setup.spec.name, COUNT.fetch_add(1, Ordering::Relaxed));
+        setup.start()
+    }
+
+    /// Everything it has written.
+    pub fn log(&self) -> String {
+        self.component().log()
+    }
+}
+
+impl Setup {
+    /// `--watch-namespace`.
+    #[must_use]
+    pub fn watch_namespace(self, namespace: &str) -> Self {
+        self.arg("--watch-namespace").arg(namespace)
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: &str) -> Self {
+        self.spec.args.push(arg.to_owned());
+        self
+    }
+
+    /// One more variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.spec.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it; it is not waited for.
+    pub fn start(self) -> Controller {
+        let component = Component::start(&self.dir, self.spec.clone()).expect("a controller");
+        Controller { component: Arc::new(Mutex::new(component)), setup: self }
+    }
+}

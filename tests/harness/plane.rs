@@ -1,0 +1,275 @@
+//! A management and a workload control plane.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::sync::OnceCell;
+
+use super::apiserver::{self, Ground};
+use super::audit::Audit;
+use super::binaries::Binaries;
+use super::process::{Component, Keeper, ready};
+use super::provider::Provider;
+use super::{Result, capi, etcd, kwok, manifests, provider, runtime};
+
+/// The pair that the tests of one binary share: started by the first that asks, ended with the process.
+pub async fn shared() -> &'static ControlPlanes {
+    static SHARED: OnceCell<Result<ControlPlanes, String>> = OnceCell::const_new();
+    let start = || async {
+        // On the harness's runtime: that of the test which happens to ask first ends with it.
+        let started = runtime::run(|| ControlPlanes::start(Options::default())).await;
+        started.map_err(|e| e.to_string()).and_then(|result| result.map_err(|e| e.to_string()))
+    };
+    match SHARED.get_or_init(start).await {
+        Ok(planes) => planes,
+        Err(trouble) => panic!("no control planes: {trouble}"),
+    }
+}
+
+/// A client for a kubeconfig. Clients belong to the runtime they were made on: each test makes its own.
+pub async fn client_from(kubeconfig: &str) -> Result<Client> {
+    let kubeconfig = Kubeconfig::from_yaml(kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+/// What to start.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The workload plane, kwok on it, Cluster API and the stub provider. Without them only etcd and the management
+    /// API server with its controllers start.
+    pub cluster_api: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { cluster_api: true }
+    }
+}
+
+/// One API server with its controllers.
+#[derive(Debug)]
+pub struct Plane {
+    name: &'static str,
+    port: u16,
+    server: String,
+    kubeconfig: PathBuf,
+    admin: String,
+    ground: Arc<Ground>,
+    apiserver: Mutex<Component>,
+    controllers: Mutex<Component>,
+}
+
+impl Plane {
+    async fn start(ground: Arc<Ground>, name: &'static str, cidr: &str, with_nodes: bool) -> Result<Self> {
+        let (component, port) = apiserver::start(&ground, name, cidr).await?;
+        let server = format!("https://127.0.0.1:{port}");
+        let kubeconfig = ground.kubeconfig(&format!("{name}.kubeconfig"), &server, "admin", &["system:masters"])?;
+        let admin = std::fs::read_to_string(&kubeconfig)?;
+        let client = client_from(&admin).await?;
+        let controllers = apiserver::start_controllers(&ground, name, &server, &client, with_nodes).await?;
+        let (apiserver, controllers) = (Mutex::new(component), Mutex::new(controllers));
+        Ok(Self { name, port, server, kubeconfig, admin, ground, apiserver, controllers })
+    }
+
+    /// `management` or `workload`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its address.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Its port on the loopback interface.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A kubeconfig file of user `admin`.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The same as text.
+    pub fn admin(&self) -> &str {
+        &self.admin
+    }
+
+    /// A new client of user `admin`.
+    pub async fn client(&self) -> Client {
+        client_from(&self.admin).await.expect("a client")
+    }
+
+    /// A new client of that user, in groups beyond `system:authenticated`.
+    pub async fn client_as(&self, user: &str, groups: &[&str]) -> Client {
+        client_from(&self.issue_kubeconfig(user, groups)).await.expect("a client")
+    }
+
+    /// A kubeconfig with a client certificate: the audit log then tells who did what.
+    pub fn issue_kubeconfig(&self, user: &str, groups: &[&str]) -> String {
+        let identity = self.ground.authority.client(user, groups).expect("a client certificate");
+        self.ground.authority.kubeconfig(&self.server, &identity)
+    }
+
+    /// What both planes of the pair share: directory, binaries, certificate authority.
+    pub fn ground(&self) -> &Arc<Ground> {
+        &self.ground
+    }
+
+    /// Who called what on this plane.
+    pub fn audit(&self) -> Audit {
+        Audit::of(apiserver::audit_log(&self.ground, self.name))
+    }
+
+    /// SIGKILLs the API server.
+    pub fn stop_apiserver(&self) {
+        self.apiserver.lock().unwrap_or_else(PoisonError::into_inner).kill();
+    }
+
+    /// Kills the API server, unless it is down, and starts it on the same port with the same data.
+    pub async fn restart_apiserver(&self) {
+        let dir = &self.ground.dir;
+        self.apiserver.lock().unwrap_or_else(PoisonError::into_inner).restart(dir).expect("an API server");
+        self.until_ready().await;
+    }
+
+    async fn until_ready(&self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !apiserver::is_ready(&self.admin).await {
+            let tail = {
+                let mut apiserver = self.apiserver.lock().unwrap_or_else(PoisonError::into_inner);
+                (apiserver.ended().is_some() || Instant::now() > deadline).then(|| apiserver.tail())
+            };
+            if let Some(tail) = tail {
+                panic!("the {} API server did not come back\n{tail}", self.name);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// The pair, with all that runs on it.
+#[derive(Debug)]
+pub struct ControlPlanes {
+    // Dropped in this order: who depends on another goes first, and the directory last.
+    provider: Option<Provider>,
+    capi: Option<Mutex<Component>>,
+    kwok: Option<Mutex<Component>>,
+    workload: Option<Plane>,
+    management: Plane,
+    etcd: Mutex<Component>,
+    keeper: Mutex<Keeper>,
+    ground: Arc<Ground>,
+}
+
+impl ControlPlanes {
+    /// Starts a pair of one's own, for tests that stop its servers.
+    pub async fn start(options: Options) -> Result<Self> {
+        let binaries = tokio::task::spawn_blocking(Binaries::locate).await??;
+        let started = Instant::now();
+        let keeper = Keeper::start()?;
+        let (etcd, url) = etcd::start(keeper.dir(), &binaries).await?;
+        let ground = Arc::new(Ground::new(keeper.dir(), binaries, url)?);
+        let management = async {
+            let plane = Plane::start(ground.clone(), "management", "10.96.0.0/16", false).await?;
+            let mut capi = None;
+            if options.cluster_api {
+                let client = plane.client().await;
+                manifests::install(&client, provider::crds()?).await?;
+                capi = Some(Mutex::new(capi::start(&ground, plane.server(), &client).await?));
+            }
+            Result::<_>::Ok((plane, capi))
+        };
+        let workload = async {
+            if !options.cluster_api {
+                return Ok((None, None));
+            }
+            let plane = Plane::start(ground.clone(), "workload", "10.97.0.0/16", true).await?;
+            let kwok = kwok::start(&ground, plane.server()).await?;
+            Ok((Some(plane), Some(Mutex::new(kwok))))
+        };
+        let ((management, capi), (workload, kwok)) = futures::future::try_join(management, workload).await?;
+        let provider = match &workload {
+            Some(workload) => Some(Provider::start(&management, workload).await?),
+            None => None,
+        };
+        eprintln!("control planes up in {:.1} s", started.elapsed().as_secs_f64());
+        let (etcd, keeper) = (Mutex::new(etcd), Mutex::new(keeper));
+        Ok(Self { provider, capi, kwok, workload, management, etcd, keeper, ground })
+    }
+
+    /// Where ScheduledMachines, Clusters and Machines are.
+    pub fn management(&self) -> &Plane {
+        &self.management
+    }
+
+    /// Where Nodes and pods are.
+    pub fn workload(&self) -> &Plane {
+        self.workload.as_ref().expect("started without a workload plane")
+    }
+
+    /// The stub provider, to change its behaviour.
+    pub fn provider(&self) -> &Provider {
+        self.provider.as_ref().expect("started without a provider")
+    }
+
+    /// Logs, certificates and data.
+    pub fn dir(&self) -> &Path {
+        &self.ground.dir
+    }
+
+    /// The binaries, for tests that run kubectl.
+    pub fn binaries(&self) -> &Binaries {
+        &self.ground.binaries
+    }
+
+    /// Process ids, by component.
+    pub fn pids(&self) -> Vec<(String, u32)> {
+        let mut pids = Vec::new();
+        for component in self.components() {
+            let component = component.lock().unwrap_or_else(PoisonError::into_inner);
+            pids.push((component.name().to_owned(), component.pid()));
+        }
+        pids
+    }
+
+    fn components(&self) -> impl Iterator<Item = &Mutex<Component>> {
+        let planes = [Some(&self.management), self.workload.as_ref()].into_iter().flatten();
+        let planes = planes.flat_map(|plane| [&plane.controllers, &plane.apiserver]);
+        self.capi.iter().chain(&self.kwok).chain(planes).chain([&self.etcd])
+    }
+
+    /// Restarts Cluster API's manager, for tests of what it forgets.
+    pub async fn restart_capi(&self) {
+        let capi = self.capi.as_ref().expect("started without Cluster API");
+        capi.lock().unwrap_or_else(PoisonError::into_inner).restart(&self.ground.dir).expect("Cluster API");
+    }
+
+    /// Ends everything now and removes the directory; the same happens when the pair is dropped or the process ends.
+    pub fn stop(self) {
+        drop(self);
+    }
+
+    /// Lets everything but the provider live on after this process, and returns the path of a script that stops it.
+    pub fn keep(&self) -> Result<PathBuf> {
+        let path = self.ground.path("stop");
+        let dir = self.ground.dir.display();
+        let mut script = std::fs::File::create(&path)?;
+        writeln!(script, "#!/bin/sh\n# Ends the control planes of {dir} and removes them.")?;
+        writeln!(script, "cd / && for pid in '{dir}'/pids/*; do kill -s KILL -- \"-$(cat \"$pid\")\"; done 2>/dev/null")?;
+        writeln!(script, "sleep 0.2; rm -rf '{dir}'")?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+        for component in self.components() {
+            component.lock().unwrap_or_else(PoisonError::into_inner).keep();
+        }
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner).keep();
+        Ok(path)
+    }
+}

@@ -1,0 +1,80 @@
+//! Waiting for objects, by watches.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use futures::{StreamExt, pin_mut};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::watch_object;
+use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What can be waited for.
+pub trait Awaited: Resource + Clone + DeserializeOwned + Serialize + Debug + Send + 'static {}
+impl<K> Awaited for K where K: Resource + Clone + DeserializeOwned + Serialize + Debug + Send + 'static {}
+
+/// Watches the object until `found` holds, and returns it as it was then. Panics after `patience` with what was
+/// waited for and the object as it was seen last.
+#[track_caller]
+pub fn eventually<K: Awaited>(
+    api: &Api<K>,
+    name: &str,
+    what: &str,
+    patience: Duration,
+    mut found: impl FnMut(&K) -> bool,
+) -> impl Future<Output = K> {
+    let search = watch(api, name, what, patience, move |object| object.is_some_and(&mut found));
+    async move { search.await.expect("found") }
+}
+
+/// Watches until there is no such object.
+#[track_caller]
+pub fn gone<K: Awaited>(api: &Api<K>, name: &str, patience: Duration) -> impl Future<Output = ()> {
+    let search = watch(api, name, "gone", patience, |object| object.is_none());
+    async move {
+        search.await;
+    }
+}
+
+/// Watches until `found` holds, for an object that may be there or not.
+#[track_caller]
+pub fn watch<K: Awaited>(
+    api: &Api<K>,
+    name: &str,
+    what: &str,
+    patience: Duration,
+    mut found: impl FnMut(Option<&K>) -> bool,
+) -> impl Future<Output = Option<K>> {
+    let caller = std::panic::Location::caller();
+    let (api, name, what) = (api.clone(), name.to_owned(), what.to_owned());
+    async move {
+        let mut last = "never seen".to_owned();
+        let search = async {
+            let stream = watch_object(api, &name).default_backoff();
+            pin_mut!(stream);
+            while let Some(seen) = stream.next().await {
+                match seen {
+                    Ok(object) if found(object.as_ref()) => return object,
+                    Ok(Some(object)) => last = shown(&object),
+                    Ok(None) => "not there".clone_into(&mut last),
+                    Err(trouble) => last = format!("{last}\nand then the watch failed: {trouble}"),
+                }
+            }
+            unreachable!("a watch begins again when it ends")
+        };
+        if let Ok(object) = tokio::time::timeout(patience, search).await {
+            return object;
+        }
+        panic!("{caller}: {name} not {what} after {patience:?}; last seen:\n{last}");
+    }
+}
+
+/// The object as YAML, without what nobody reads.
+pub fn shown<K: Serialize>(object: &K) -> String {
+    let mut value = serde_json::to_value(object).unwrap_or_default();
+    if let Some(metadata) = value.get_mut("metadata").and_then(|m| m.as_object_mut()) {
+        metadata.remove("managedFields");
+    }
+    serde_saphyr::to_string(&value).unwrap_or_else(|_| value.to_string())
+}
