@@ -86,3 +86,80 @@ fn change_after(zone: &TimeZone, at: Timestamp) -> Option<Timestamp> {
 fn whole_second(at: Timestamp) -> i64 {
     at.as_second() - i64::from(at.subsec_nanosecond() < 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zone(name: &str) -> TimeZone {
+        jiff::tz::TimeZoneDatabase::bundled().get(name).unwrap()
+    }
+
+    fn civil(text: &str) -> Civil {
+        Civil::new(text.parse().unwrap()).unwrap()
+    }
+
+    fn assert_instant(name: &str, minute: &str, expected: &str) {
+        assert_eq!(
+            instant(&zone(name), civil(minute)),
+            Some(expected.parse().unwrap()),
+            "{minute} in {name}"
+        );
+    }
+
+    #[test]
+    fn an_ordinary_minute_is_its_only_instant() {
+        assert_instant("Europe/London", "2026-10-24T19:00", "2026-10-24T18:00:00Z");
+        assert_instant("Asia/Kathmandu", "2026-10-24T05:45", "2026-10-24T00:00:00Z");
+    }
+
+    #[test]
+    fn a_minute_in_an_overlap_is_the_earlier_of_two_instants() {
+        assert_instant("Europe/London", "2026-10-25T01:30", "2026-10-25T00:30:00Z");
+        // Half an hour only.
+        assert_instant("Australia/Lord_Howe", "2026-04-05T01:45", "2026-04-04T14:45:00Z");
+    }
+
+    #[test]
+    fn every_minute_of_a_gap_is_the_first_instant_after_it() {
+        for minute in ["2027-03-28T01:00", "2027-03-28T01:30", "2027-03-28T01:59", "2027-03-28T02:00"] {
+            assert_instant("Europe/London", minute, "2027-03-28T01:00:00Z");
+        }
+        assert_instant("Africa/Cairo", "2026-04-24T00:30", "2026-04-23T22:00:00Z");
+        assert_instant("Pacific/Apia", "2011-12-30T12:00", "2011-12-30T10:00:00Z");
+    }
+
+    #[test]
+    fn the_clock_jumps_over_a_gap_and_waits_through_the_second_pass_of_an_overlap() {
+        let london = zone("Europe/London");
+        let shows = |at: &str| reached(&london, at.parse().unwrap());
+        assert_eq!(shows("2027-03-28T00:59:59.9Z"), civil("2027-03-28T00:59:59"));
+        assert_eq!(shows("2027-03-28T01:00:00Z"), civil("2027-03-28T02:00"));
+        assert_eq!(shows("2026-10-25T00:59:59.9Z"), civil("2026-10-25T01:59:59"));
+        assert_eq!(shows("2026-10-25T01:00:00Z"), civil("2026-10-25T01:59:59"));
+        assert_eq!(shows("2026-10-25T01:59:59Z"), civil("2026-10-25T01:59:59"));
+        assert_eq!(shows("2026-10-25T02:00:00Z"), civil("2026-10-25T02:00"));
+    }
+
+    #[test]
+    fn seconds_before_1970_are_counted_downwards() {
+        let shows = |at: &str| reached(&TimeZone::UTC, at.parse().unwrap());
+        assert_eq!(shows("1969-12-31T23:59:59.5Z"), civil("1969-12-31T23:59:59"));
+        assert_eq!(shows("1969-12-31T23:59:59Z"), civil("1969-12-31T23:59:59"));
+    }
+
+    #[test]
+    fn the_week_starts_on_monday() {
+        assert_eq!(civil("2026-11-02T00:00:59").minute_of_week(), 0);
+        assert_eq!(civil("2026-11-01T23:59").minute_of_week(), 10_079);
+        assert_eq!(civil("2026-11-04T12:00").in_week(0, 0), civil("2026-11-02T00:00"));
+        assert_eq!(civil("2026-11-04T12:00").in_week(-1, 10_079), civil("2026-11-01T23:59"));
+        assert_eq!(civil("1969-12-31T12:00").in_week(1, 60), civil("1970-01-05T01:00"));
+    }
+
+    #[test]
+    fn the_ends_of_the_calendar_have_no_instant() {
+        assert_eq!(Civil::new(DateTime::MAX), None);
+        assert_eq!(reached(&zone("Asia/Tokyo"), Timestamp::MAX).in_week(1, 0).datetime(), None);
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! While an exception decides, only an exception's edge can change anything, so a freeze of a month is one step. While
 //! none does, the edges of the merged windows count too. An edge that changes nothing (a window wholly in a gap, an
-//! Active exception inside an open window) is stepped over, not reported (rule 5).
+//! Active exception inside an open window) is stepped over, not reported (rule 5). Every step is checked to be one, so
+//! that not even a broken zone could keep the reconciler here for ever.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -15,7 +16,7 @@ pub(super) fn next(schedule: &Schedule, after: Timestamp) -> Option<Edge> {
     let before = schedule.is_active(after);
     let mut at = after;
     loop {
-        at = step_forward(schedule, at).filter(|at| *at <= last)?;
+        at = step_forward(schedule, at).filter(|step| at < *step && *step <= last)?;
         if schedule.is_active(at) != before {
             return Some(edge(schedule, at));
         }
@@ -28,7 +29,7 @@ pub(super) fn previous(schedule: &Schedule, at: Timestamp) -> Option<Edge> {
     let active = schedule.is_active(at);
     let mut up_to = at;
     loop {
-        let start = step_back(schedule, up_to).filter(|start| *start >= first)?;
+        let start = step_back(schedule, up_to).filter(|start| first <= *start && *start <= up_to)?;
         // Edges are whole seconds, so nothing changes between this instant and the edge.
         up_to = start.checked_sub(SignedDuration::from_nanos(1)).ok()?;
         if schedule.is_active(up_to) != active {

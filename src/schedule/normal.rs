@@ -149,3 +149,42 @@ fn exception(exception: &Exception) -> raw::Exception {
         reason: exception.reason.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Schedule;
+    use crate::api::schedule as raw;
+
+    fn form(json: &str) -> String {
+        let raw: raw::Schedule = serde_json::from_str(json).unwrap();
+        Schedule::parse(&raw).unwrap().normal_form().to_string()
+    }
+
+    #[test]
+    fn ways_to_write_the_same_openings_have_one_normal_form() {
+        let written = [
+            r#"{"daysOfWeek": ["mon-fri"], "hoursOfDay": ["9-17"]}"#,
+            r#"{"daysOfWeek": ["fri,mon,tue", "wed-thu"], "hoursOfDay": ["13-17", "9-12"]}"#,
+            r#"{"windows": [{"days": ["mon-fri"], "from": "09:00", "to": "18:00"}]}"#,
+            r#"{"windows": [{"days": ["mon-fri"], "from": "09:00", "to": "12:00"}, {"days": ["mon-fri"], "from": "11:00", "to": "18:00"}]}"#,
+        ];
+        for written in written {
+            assert_eq!(form(written), "mon-fri 09:00-18:00; UTC");
+        }
+    }
+
+    #[test]
+    fn nights_that_touch_become_a_span() {
+        let week = r#"{"windows": [{"days": ["fri-sun"], "from": "19:00", "to": "07:00"}, {"days": ["sat-sun"], "from": "07:00", "to": "19:00"}]}"#;
+        assert_eq!(form(week), "fri 19:00 - mon 07:00; UTC");
+    }
+
+    #[test]
+    fn a_whole_date_is_written_as_one() {
+        let freeze = r#"{"exceptions": [
+            {"state": "Active", "from": "2026-12-28T00:00", "to": "2026-12-29T00:00", "reason": "extra batch"},
+            {"state": "Inactive", "from": "2026-12-24T18:00", "to": "2027-01-02T08:00"}]}"#;
+        let expected = "Active 2026-12-28 (extra batch); Inactive 2026-12-24T18:00 - 2027-01-02T08:00; UTC";
+        assert_eq!(form(freeze), expected);
+    }
+}

@@ -92,3 +92,57 @@ impl Week {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn civil(text: &str) -> Civil {
+        Civil::new(text.parse().unwrap()).unwrap()
+    }
+
+    /// Sunday 22:00 to Monday 06:00, and Wednesday 09:00 to 17:00.
+    fn week() -> Week {
+        let nights = Stretch { from: 6 * DAY + 22 * 60, length: 8 * 60 };
+        let parts =
+            [(9, 5), (12, 5)].map(|(hour, hours)| Stretch { from: 2 * DAY + hour * 60, length: hours * 60 });
+        Week::union(&[nights, parts[0], parts[1]])
+    }
+
+    #[test]
+    fn a_stretch_over_sunday_night_runs_on_into_monday() {
+        assert!(week().contains(civil("2026-11-01T22:00")) && week().contains(civil("2026-11-02T05:59:59")));
+        assert!(
+            !week().contains(civil("2026-11-01T21:59:59")) && !week().contains(civil("2026-11-02T06:00"))
+        );
+    }
+
+    #[test]
+    fn changes_follow_one_another_from_week_to_week() {
+        let expected = [
+            "2026-11-02T06:00",
+            "2026-11-04T09:00",
+            "2026-11-04T17:00",
+            "2026-11-08T22:00",
+            "2026-11-09T06:00",
+        ];
+        let mut at = civil("2026-11-02T00:00");
+        for change in expected {
+            at = week().next_toggle(at).unwrap();
+            assert_eq!(at, civil(change));
+            assert_eq!(week().last_toggle(at), Some(at), "a change lies at or before itself");
+        }
+        assert_eq!(week().last_toggle(civil("2026-11-02T05:59:59")), Some(civil("2026-11-01T22:00")));
+    }
+
+    #[test]
+    fn overlapping_stretches_are_one_and_a_week_is_the_union_of_its_own() {
+        assert_eq!(week().stretches().len(), 2);
+        assert_eq!(Week::union(&week().stretches()), week());
+        let whole = Stretch { from: 0, length: WEEK };
+        let halves = [Stretch { from: DAY, length: WEEK - 60 }, Stretch { from: 0, length: DAY }];
+        assert_eq!(Week::union(&halves).stretches(), [whole]);
+        assert_eq!(Week::union(&halves).next_toggle(civil("2026-11-02T00:00")), None);
+        assert_eq!(Week::union(&[]).stretches(), []);
+    }
+}

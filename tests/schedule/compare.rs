@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::dice::Dice;
 use crate::model::{Focus, Model};
-use crate::naive::{DAY, MINUTE, Naive, Timeline, Who, timestamp};
+use crate::naive::{DAY, Naive, Timeline, Who, timestamp};
 
 /// What has been compared, and the first few of what differed.
 #[derive(Default)]
@@ -117,7 +117,7 @@ impl<'a> Bench<'a> {
         dice: &mut Dice,
         found: &mut Vec<String>,
     ) {
-        let last = self.stretch.end - MINUTE;
+        let last = self.stretch.end - 1;
         let mut at = self.stretch.start;
         for change in changes.iter().map(Some).chain([None]) {
             let edge = schedule.next_edge(timestamp(at));
