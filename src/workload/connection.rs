@@ -262,7 +262,7 @@ impl Connection {
 async fn renewed(material: &mut watch::Receiver<Material>) {
     if material.changed().await.is_err() {
         // The sender lives as long as this connection.
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     }
 }
 
