@@ -270,18 +270,12 @@ impl Task {
             follow(api, Config::default().labels(LABEL_SCHEDULED_MACHINE), writer, |notice| match notice {
                 // The store holds the whole first list before anything of it is told.
                 Notice::Changed(child) | Notice::Gone(child) => {
-                    if !std::mem::replace(&mut shown, true) {
-                        self.publish(served.clone());
-                    }
+                    self.show(&served, !std::mem::replace(&mut shown, true));
                     self.tell_child(&child);
                 }
-                Notice::Synced => {
-                    if !std::mem::replace(&mut shown, true) {
-                        self.publish(served.clone());
-                    }
+                Notice::Synced | Notice::Recovered => {
+                    self.show(&served, !std::mem::replace(&mut shown, true));
                 }
-                Notice::Recovered if shown => self.publish(served.clone()),
-                Notice::Recovered => {}
                 Notice::Failing(outage) => match outage.cause {
                     Cause::Missing => vanished.notify_one(),
                     // What is known of the kind stays true while its API server is away.
@@ -307,6 +301,13 @@ impl Task {
         });
     }
 
+    /// `is_new`: the store is another one than before, so whatever was read from the former is out of date.
+    fn show(&self, served: &KindView, is_new: bool) {
+        if is_new || !matches!(&*self.slot.view.borrow(), KindView::Served { .. }) {
+            self.publish(served.clone());
+        }
+    }
+
     fn publish(&self, view: KindView) {
         let changed = self.slot.view.send_if_modified(|known| {
             let changed = !known.says_the_same(&view);
@@ -326,7 +327,7 @@ impl Task {
 }
 
 impl KindView {
-    /// A fresh store counts as news: its objects may be others.
+    /// Never true of two served kinds: the store may be another one.
     fn says_the_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::NotServed(one), Self::NotServed(two))

@@ -106,18 +106,18 @@ impl Connection {
     }
 
     /// Connects with what the Secret holds, anew whenever that changes.
-    async fn connect(&self, mut changes: watch::Receiver<Material>) {
+    async fn connect(&self, mut material: watch::Receiver<Material>) {
         let mut former = None;
         loop {
-            let material = changes.borrow_and_update().clone();
+            let found = material.borrow_and_update().clone();
             let nodes = async {
-                match self.client(material, &mut former) {
+                match self.client(found, &mut former) {
                     Some(client) => self.follow_nodes(client).await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
+                () = renewed(&mut material) => {}
                 () = nodes => {}
             }
         }
@@ -168,11 +168,13 @@ impl Connection {
         let writer = Writer::<Node>::default();
         let reader = writer.as_reader();
         let mut shown = false;
-        // The store holds the whole first list before anything of it is told.
+        // The store holds the whole first list before anything of it is told, and whoever is told of a Node finds the
+        // cluster connected.
         let mut show = || {
             if !std::mem::replace(&mut shown, true) {
                 self.show(&reader);
             }
+            self.set_reach(Reach::Connected);
         };
         let config = Config::default();
         follow_trimmed(Api::all(client), config, writer, drop_images, |notice| match notice {
@@ -180,11 +182,7 @@ impl Connection {
                 show();
                 self.tell_node(&node);
             }
-            Notice::Synced => {
-                show();
-                self.set_reach(Reach::Connected);
-            }
-            Notice::Recovered => self.set_reach(Reach::Connected),
+            Notice::Synced | Notice::Recovered => show(),
             Notice::Failing(outage) => {
                 if outage.cause == Cause::Unauthorized {
                     self.suspect.notify_one();
@@ -197,12 +195,12 @@ impl Connection {
 
     /// Puts a first complete list in the place of what an earlier client knew, and tells of Nodes gone in between.
     fn show(&self, nodes: &Store<Node>) {
-        let former = self.slot.borrow().nodes.clone();
+        let mut former = None;
         self.publish(|view| {
-            view.nodes = Some(nodes.clone());
-            false
+            former = view.nodes.replace(nodes.clone());
+            replaced(&mut view.reach, Reach::Connected)
         });
-        for node in former.map(|store| store.state()).unwrap_or_default() {
+        for node in former.map(|store: Store<Node>| store.state()).unwrap_or_default() {
             if nodes.find(|listed| listed.metadata.name == node.metadata.name).is_none() {
                 self.tell_node(&node);
             }
@@ -258,6 +256,13 @@ impl Connection {
 
     fn secret(&self) -> String {
         format!("Secret {}/{}", self.key.namespace, self.key.secret)
+    }
+}
+
+async fn renewed(material: &mut watch::Receiver<Material>) {
+    if material.changed().await.is_err() {
+        // The sender lives as long as this connection.
+        std::future::pending::<()>().await;
     }
 }
 

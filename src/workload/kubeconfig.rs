@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderValue, header::USER_AGENT};
 use kube::{
     client::ClientBuilder,
     config::{AuthInfo, Config},
@@ -24,6 +25,8 @@ use tower::timeout::TimeoutLayer;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From sending a request to the head of its answer, watches included: theirs comes at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How the workload cluster's audit log names us.
+const AGENT: &str = concat!("5spot/", env!("CARGO_PKG_VERSION"));
 
 /// Why a kubeconfig is not used: what is wrong with it and what to do. Never quotes a value.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -190,6 +193,7 @@ impl Accepted {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.write_timeout = Some(ANSWER_TIMEOUT);
         config.default_retry = false;
+        config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
         config.auth_info = match &self.identity {
             Identity::Certificate { certificate, key } => AuthInfo {
                 client_certificate_data: Some(certificate.clone()),

@@ -109,6 +109,8 @@ async fn a_node_is_told_with_its_machine_once_the_view_shows_it() {
         vec![vec![Answer::list("9", "", &[on_grid("n1", "3")])]],
     );
     fixture.workloads.view(&key());
+    assert_eq!(fixture.notices.recv().await.unwrap(), WorkloadNotice::Reach(key()));
+    assert_eq!(fixture.reach(), Reach::Connected);
     let told = fixture.notices.recv().await.unwrap();
     let machine = Some(("lent".to_owned(), "ws-17".to_owned()));
     assert_eq!(told, WorkloadNotice::Node { connection: key(), name: "n1".into(), machine });

@@ -49,6 +49,13 @@ pub fn verdict(role: Role, definition: &CustomResourceDefinition, version: &str)
             "{kind} is not an infrastructure machine: it has no spec.providerID; use one that has"
         )),
         Role::Bootstrap if has("status", "dataSecretName") => Ok(()),
+        // A schema that leaves its status open can neither prove nor disprove the field. Only where the group itself
+        // says what its kinds are for is that let pass.
+        Role::Bootstrap
+            if definition.spec.group.starts_with("bootstrap.") && leaves_open(schema, "status") =>
+        {
+            Ok(())
+        }
         Role::Bootstrap => Err(format!(
             "{kind} is not a bootstrap config: it has no status.dataSecretName; use one that has"
         )),
@@ -58,6 +65,11 @@ pub fn verdict(role: Role, definition: &CustomResourceDefinition, version: &str)
 fn has_field(schema: &JSONSchemaProps, parent: &str, field: &str) -> bool {
     let parent = schema.properties.as_ref().and_then(|properties| properties.get(parent));
     parent.and_then(|parent| parent.properties.as_ref()).is_some_and(|fields| fields.contains_key(field))
+}
+
+fn leaves_open(schema: &JSONSchemaProps, parent: &str) -> bool {
+    let declared = schema.properties.as_ref().and_then(|properties| properties.get(parent));
+    declared.unwrap_or(schema).x_kubernetes_preserve_unknown_fields == Some(true)
 }
 
 #[cfg(test)]
@@ -115,6 +127,20 @@ mod tests {
         assert!(refused(&["providerIDList", "providerID"]).contains("is a pool"));
         assert!(refused(&["template"]).contains("is a template"));
         assert!(refused(&["secretRef"]).contains("not an infrastructure machine"));
+    }
+
+    #[test]
+    fn an_open_schema_is_trusted_in_a_bootstrap_group_alone() {
+        let mut open = definition(&labels(), &[], &[]);
+        let schema = open.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
+        *schema =
+            serde_json::from_value(json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}))
+                .unwrap();
+        assert!(verdict(Role::Bootstrap, &open, "v1").is_err());
+        assert!(verdict(Role::Infrastructure, &open, "v1").is_err());
+        open.spec.group = "bootstrap.cluster.x-k8s.io".into();
+        assert_eq!(verdict(Role::Bootstrap, &open, "v1"), Ok(()));
+        assert!(verdict(Role::Infrastructure, &open, "v1").is_err());
     }
 
     #[test]
