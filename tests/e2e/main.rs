@@ -8,6 +8,7 @@
 #![allow(unreachable_pub, reason = "modules of one binary")]
 
 mod control_planes;
+mod crd;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod lifecycle;
