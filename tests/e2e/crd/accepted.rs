@@ -105,7 +105,10 @@ async fn each_example_is_accepted() {
         }
         let name = path.display().to_string();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.lines().take(2).all(|line| line.starts_with("# ")), "{name}: two lines say what it does");
+        assert!(
+            text.lines().take(2).all(|line| line.starts_with("# ")),
+            "{name}: two lines say what it does"
+        );
         // As users do it: kubectl reads YAML its own way, and refuses fields it does not know.
         let flags = ["apply", "--validate=strict", "--dry-run=server", "-n", "examples", "-f"];
         let applied = kubectl(planes).args(flags).arg(&path).output().unwrap();
