@@ -26,7 +26,6 @@ use tower::timeout::TimeoutLayer;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From sending a request to the head of its answer, watches included: theirs comes at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How the workload cluster's audit log names us.
 
 /// Why a kubeconfig is not used: what is wrong with it and what to do. Never quotes a value.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
