@@ -109,7 +109,8 @@ impl<'a> Bench<'a> {
             .collect()
     }
 
-    /// The engine's edges, walked forward, backward and from anywhere, against the changes of the naive answer.
+    /// The engine's edges against the changes of the naive answer, asked from either end, from every change, from the
+    /// second before it and from anywhere.
     fn edges(
         &self,
         schedule: &Schedule,
@@ -117,51 +118,21 @@ impl<'a> Bench<'a> {
         dice: &mut Dice,
         found: &mut Vec<String>,
     ) {
-        let last = self.stretch.end - 1;
-        let mut at = self.stretch.start;
-        for change in changes.iter().map(Some).chain([None]) {
-            let edge = schedule.next_edge(timestamp(at));
-            if !self.agree(edge.as_ref(), change, |at| at > last) {
-                found.push(format!("next_edge({}) is {edge:?}, not {change:?}", timestamp(at)));
+        let (first, last) = (self.stretch.start, self.stretch.end - 1);
+        let mut asked = vec![first, last];
+        asked.extend(changes.iter().flat_map(|change| [change.0 - 1, change.0]));
+        asked.extend((0..8).map(|_| dice.between(first, last)));
+        for at in asked {
+            let instant = timestamp(at);
+            let (edge, change) = (schedule.next_edge(instant), changes.iter().find(|change| change.0 > at));
+            if !agree(edge.as_ref(), change, |edge| edge > last) {
+                found.push(format!("next_edge({instant}) is {edge:?}, not {change:?}"));
             }
-            at = change.map_or(at, |change| change.0);
-        }
-        let mut at = last;
-        for change in changes.iter().rev().map(Some).chain([None]) {
-            let edge = schedule.previous_edge(timestamp(at));
-            if !self.agree(edge.as_ref(), change, |at| at <= self.stretch.start) {
-                found.push(format!("previous_edge({}) is {edge:?}, not {change:?}", timestamp(at)));
+            let (edge, change) =
+                (schedule.previous_edge(instant), changes.iter().rfind(|change| change.0 <= at));
+            if !agree(edge.as_ref(), change, |edge| edge <= first) {
+                found.push(format!("previous_edge({instant}) is {edge:?}, not {change:?}"));
             }
-            at = change.map_or(at, |change| change.0 - 1);
-        }
-        for _ in 0..8 {
-            let at = dice.between(self.stretch.start, last);
-            let (next, previous) = (schedule.next_edge(timestamp(at)), schedule.previous_edge(timestamp(at)));
-            let (later, earlier) =
-                (changes.iter().find(|c| c.0 > at), changes.iter().rev().find(|c| c.0 <= at));
-            if !self.agree(next.as_ref(), later, |at| at > last)
-                || !self.agree(previous.as_ref(), earlier, |at| at <= self.stretch.start)
-            {
-                found.push(format!("edges around {} are {previous:?} and {next:?}", timestamp(at)));
-            }
-        }
-    }
-
-    /// An edge is the change, winner included; without a change in the stretch the edge must lie outside.
-    #[expect(clippy::unused_self, reason = "reads as one of the comparisons")]
-    fn agree(
-        &self,
-        edge: Option<&Edge>,
-        change: Option<&(i64, bool, Who)>,
-        outside: impl Fn(i64) -> bool,
-    ) -> bool {
-        match (edge, change) {
-            (Some(edge), Some((at, active, who))) => {
-                edge.at == timestamp(*at) && edge.active == *active && position(&edge.winner) == *who
-            }
-            (None, Some(_)) => false,
-            (Some(edge), None) => outside(edge.at.as_second()),
-            (None, None) => true,
         }
     }
 
@@ -184,6 +155,18 @@ impl<'a> Bench<'a> {
             }
             at = edge.map_or(Timestamp::MAX, |(at, _)| at);
         }
+    }
+}
+
+/// An edge is the change, winner included; without a change in the stretch the edge lies outside or is none.
+fn agree(edge: Option<&Edge>, change: Option<&(i64, bool, Who)>, outside: impl Fn(i64) -> bool) -> bool {
+    match (edge, change) {
+        (Some(edge), Some((at, active, who))) => {
+            edge.at == timestamp(*at) && edge.active == *active && position(&edge.winner) == *who
+        }
+        (None, Some(_)) => false,
+        (Some(edge), None) => outside(edge.at.as_second()),
+        (None, None) => true,
     }
 }
 
