@@ -23,8 +23,8 @@ use super::schema::{self, hold};
     doc = "Overrules the timetable of one ScheduledMachine, or of those a selector finds, for a while.",
     label("clusterctl.cluster.x-k8s.io", ""),
     label("clusterctl.cluster.x-k8s.io/move", ""),
-    selectable = "spec.scheduledMachine",
-    selectable = "spec.origin",
+    selectable = ".spec.scheduledMachine",
+    selectable = ".spec.origin",
     printcolumn(name = "State", type_ = "string", json_path = ".spec.state"),
     printcolumn(name = "Machine", type_ = "string", json_path = ".spec.scheduledMachine"),
     printcolumn(name = "From", type_ = "string", json_path = ".spec.from"),
@@ -54,11 +54,11 @@ pub struct MachineHoldSpec {
     pub state: HoldState,
     /// From when; absent: at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub from: Option<Timestamp>,
     /// Until when; absent: until it is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub until: Option<Timestamp>,
     /// Why.
     #[schemars(schema_with = "hold::reason")]
@@ -68,6 +68,7 @@ pub struct MachineHoldSpec {
     pub origin: HoldOrigin,
     /// The reclaim that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HoldReclaim")]
     pub reclaim: Option<HoldReclaim>,
 }
 
@@ -112,7 +113,7 @@ pub struct HoldReclaim {
     pub matched: Option<String>,
     /// When.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub requested_at: Option<Timestamp>,
 }
 

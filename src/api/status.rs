@@ -32,11 +32,11 @@ pub struct ScheduledMachineStatus {
     pub in_schedule: Option<bool>,
     /// Next time the timetable turns to active, within 366 days.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub next_activation: Option<Timestamp>,
     /// Next time the timetable turns to inactive, within 366 days.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub next_cleanup: Option<Timestamp>,
     /// The next change of the decision if nobody edits anything.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,11 +47,11 @@ pub struct ScheduledMachineStatus {
     pub next_text: Option<String>,
     /// When the owner has the machine at the latest, while it is lent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub hand_back_by: Option<Timestamp>,
     /// When the machine was last taken.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub last_scheduled_time: Option<Timestamp>,
     /// What should be, and which rule says so.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,7 +157,7 @@ pub struct DecisionStatus {
     pub rule_since: Timestamp,
     /// Until when, if nobody edits anything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub until: Option<Timestamp>,
     /// How it leaves, if it leaves.
     pub manner: Manner,
@@ -215,19 +215,19 @@ pub struct NextChange {
 pub struct Timers {
     /// First object of this run.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub open_started_at: Option<Timestamp>,
     /// Start of the grace period.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub shutdown_started_at: Option<Timestamp>,
     /// Start of the drain.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub drain_started_at: Option<Timestamp>,
     /// The owner asked for it back.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub reclaimed_at: Option<Timestamp>,
 }
 
@@ -255,15 +255,15 @@ pub struct Leaving {
     pub stage: LeavingStage,
     /// Until then nothing is evicted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub grace_ends_at: Option<Timestamp>,
     /// Then the drain is given up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub drain_ends_at: Option<Timestamp>,
     /// When the owner has it at the latest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub gone_by: Option<Timestamp>,
     /// What it is waiting for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -296,19 +296,19 @@ pub struct Blocker {
 pub struct LastRun {
     /// Building began.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub opened_at: Option<Timestamp>,
     /// The Machine was ready for the first time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub ready_at: Option<Timestamp>,
     /// Leaving began.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub closed_at: Option<Timestamp>,
     /// Nothing of it was left.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<Instant>")]
+    #[schemars(with = "Instant")]
     pub gone_at: Option<Timestamp>,
     /// Name of the Node.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -343,6 +343,7 @@ pub struct ReclaimStatus {
     pub matched: Option<String>,
     /// How many in the last 24 hours.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "last24h")]
+    #[schemars(schema_with = "schema::count")]
     pub last_24h: Option<u32>,
 }
 

@@ -119,7 +119,6 @@ impl Apply<'_> {
     }
 
     async fn remove_finalizer(&self, kinds: &[ApiResource]) -> Result<(), EffectError> {
-        self.nothing_left(&machine_resource()).await?;
         for kind in kinds {
             self.nothing_left(kind).await?;
         }

@@ -70,6 +70,11 @@ pub fn machine(snapshot: &Snapshot, templates: &Templates, cluster: &Cluster) ->
 pub fn machine_repair(snapshot: &Snapshot, machine: &Machine) -> Option<Effect> {
     let cluster = snapshot.cluster.as_ref()?;
     let mut metadata = Map::new();
+    // An eject that was called off before its DELETE.
+    let excluded: BTreeMap<&str, Value> = withdrawn(machine).collect();
+    if !excluded.is_empty() {
+        metadata.insert("annotations".to_owned(), json!(excluded));
+    }
     let labels: BTreeMap<String, String> = own_labels(snapshot, cluster)
         .into_iter()
         .filter(|(key, value)| machine.labels.get(key) != Some(value))
@@ -81,7 +86,9 @@ pub fn machine_repair(snapshot: &Snapshot, machine: &Machine) -> Option<Effect> 
     let missing = wanted.iter().any(|owner| !machine.owners.iter().any(|has| same_owner(has, owner)));
     if missing {
         let foreign = machine.owners.iter().filter(|has| !wanted.iter().any(|owner| has.kind == owner.kind));
-        let all: Vec<OwnerReference> = wanted.iter().chain(foreign).cloned().collect();
+        // The server takes one controller only; whoever adopted a Machine of ours meanwhile stays as a plain owner.
+        let plain = foreign.map(|has| OwnerReference { controller: None, ..has.clone() });
+        let all: Vec<OwnerReference> = wanted.iter().cloned().chain(plain).collect();
         metadata.insert("ownerReferences".to_owned(), json!(all));
     }
     let mut patch = Map::new();
@@ -111,11 +118,14 @@ pub fn machine_farewell(
 ) -> Option<Effect> {
     let excluded =
         [(no_drain, names::ANNOTATION_EXCLUDE_DRAIN), (no_volumes, names::ANNOTATION_EXCLUDE_VOLUMES)];
-    let missing: BTreeMap<&str, &str> = excluded
+    let is_wanted = |key: &str| excluded.iter().any(|(wanted, name)| *wanted && *name == key);
+    let missing = excluded
         .into_iter()
         .filter(|(wanted, key)| *wanted && !machine.annotations.contains_key(*key))
-        .map(|(_, key)| (key, "true"))
-        .collect();
+        .map(|(_, key)| (key, json!(names::FIELD_MANAGER)));
+    // Once the Machine is going, what was left out stays left out.
+    let withdrawn = withdrawn(machine).filter(|(key, _)| machine.deleted_at.is_none() && !is_wanted(key));
+    let missing: BTreeMap<&str, Value> = missing.chain(withdrawn).collect();
     let mut metadata = Map::new();
     let mut patch = Map::new();
     if !missing.is_empty() {
@@ -128,6 +138,14 @@ pub fn machine_farewell(
         );
     }
     (!metadata.is_empty() || !patch.is_empty()).then(|| patch_machine(machine, metadata, patch))
+}
+
+/// Takes back what [`machine_farewell`] put on: its value says that it was us, an admin's own word stays.
+fn withdrawn(machine: &Machine) -> impl Iterator<Item = (&'static str, Value)> {
+    [names::ANNOTATION_EXCLUDE_DRAIN, names::ANNOTATION_EXCLUDE_VOLUMES]
+        .into_iter()
+        .filter(|key| machine.annotations.get(*key).is_some_and(|by| by == names::FIELD_MANAGER))
+        .map(|key| (key, Value::Null))
 }
 
 fn patch_machine(

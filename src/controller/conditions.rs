@@ -14,7 +14,7 @@ use crate::schedule::Fault;
 use crate::workload::Reach;
 
 /// How much of a message is kept; the field's own limit is 32,768.
-const LONGEST_MESSAGE: usize = 2048;
+pub const LONGEST_MESSAGE: usize = 2048;
 
 /// A condition before it has a time.
 struct Said {
@@ -52,7 +52,7 @@ pub fn all(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Vec<Con
         (types::MACHINE_READY, machine_ready(snapshot, decision)),
         (types::READY, Next::Say(ready)),
         (types::RECONCILING, reconciling),
-        (types::REFERENCES_VALID, references_valid(snapshot, report)),
+        (types::REFERENCES_VALID, references_valid(snapshot, decision, report)),
         (types::SCHEDULED, Next::Say(scheduled(snapshot, decision))),
         (types::STALLED, stalled.map_or(Next::Drop, Next::Say)),
         (types::TEMPLATE_CURRENT, template_current(snapshot, decision)),
@@ -113,11 +113,22 @@ fn stalled(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Option<
     if let Err(faults) = &snapshot.target.schedule {
         return Some(Said::new(true, "SpecInvalid", words(faults)));
     }
-    if let Some(failure) = report.failure.as_ref().filter(|failure| failure.reason == "NameTaken") {
-        return Some(Said::new(true, failure.reason, failure.message.clone()));
+    if let Some(text) = name_taken(decision, report) {
+        return Some(Said::new(true, "NameTaken", text));
     }
     let standing = &decision.standing;
     standing.stalled.then(|| Said::new(true, standing.reason, standing.message.clone()))
+}
+
+/// Something foreign in our way, seen in the caches or met by a create.
+fn name_taken<'a>(decision: &'a Decision, report: &'a Report) -> Option<&'a str> {
+    let met = report.failure.as_ref().map(|failure| (failure.reason, &failure.message));
+    let seen = (decision.standing.reason, &decision.standing.message);
+    [met, Some(seen)]
+        .into_iter()
+        .flatten()
+        .find(|(reason, _)| *reason == "NameTaken")
+        .map(|(_, text)| text.as_str())
 }
 
 fn scheduled(snapshot: &Snapshot, decision: &Decision) -> Said {
@@ -147,7 +158,7 @@ fn scheduled(snapshot: &Snapshot, decision: &Decision) -> Said {
     Said::new(active, reason, message)
 }
 
-fn references_valid(snapshot: &Snapshot, report: &Report) -> Next {
+fn references_valid(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Next {
     let faults = snapshot.target.faults();
     if !faults.is_empty() {
         return Next::Say(Said::new(false, "SpecInvalid", words(&faults)));
@@ -157,8 +168,8 @@ fn references_valid(snapshot: &Snapshot, report: &Report) -> Next {
         let message = format!("Cluster {name} does not exist in namespace {namespace}");
         return Next::Say(Said::new(false, "ClusterNotFound", message));
     }
-    if let Some(failure) = report.failure.as_ref().filter(|failure| failure.reason == "NameTaken") {
-        return Next::Say(Said::new(false, failure.reason, failure.message.clone()));
+    if let Some(text) = name_taken(decision, report) {
+        return Next::Say(Said::new(false, "NameTaken", text));
     }
     for role in [Role::Bootstrap, Role::Infrastructure] {
         let Some(child) = snapshot.wanted(role) else { continue };
@@ -174,6 +185,10 @@ fn references_valid(snapshot: &Snapshot, report: &Report) -> Next {
 }
 
 fn workload_reachable(snapshot: &Snapshot) -> Next {
+    if snapshot.cluster.is_none() {
+        // Without it there is no connection either: what was said before holds no more.
+        return Next::Say(Said::unknown("ClusterNotFound", "there is no Cluster to connect to"));
+    }
     match &snapshot.reach {
         Reach::Connected => Next::Say(Said::new(true, "Connected", "the workload API server answers")),
         Reach::Connecting => Next::Keep(Said::unknown("Connecting", "connecting to the workload API server")),
@@ -214,7 +229,8 @@ fn machine_ready(snapshot: &Snapshot, decision: &Decision) -> Next {
                 "False" => "False",
                 _ => "Unknown",
             },
-            reason: ready.reason.clone(),
+            // The server refuses a condition without a reason.
+            reason: if ready.reason.is_empty() { "NotReported".to_owned() } else { ready.reason.clone() },
             message: ready.message.clone(),
         }),
         None => Next::Say(Said::unknown("NotReported", "Cluster API has not reported on the Machine yet")),
@@ -222,9 +238,11 @@ fn machine_ready(snapshot: &Snapshot, decision: &Decision) -> Next {
 }
 
 fn overdue(snapshot: &Snapshot, decision: &Decision) -> Next {
-    let gone_by = decision.leaving.as_ref().and_then(|leaving| leaving.gone_by);
+    // Not while the window is open again: nobody waits for the machine then.
+    let is_off = decision.ruling.state == DesiredState::Inactive;
+    let gone_by = decision.leaving.as_ref().filter(|_| is_off).and_then(|leaving| leaving.gone_by);
     match gone_by {
-        Some(by) if by < snapshot.now => {
+        Some(by) if by <= snapshot.now => {
             let message = format!("promised to its owner by {by}: {}", decision.standing.message);
             Next::Say(Said::new(true, decision.standing.reason, message))
         }

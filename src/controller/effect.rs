@@ -18,7 +18,7 @@ pub enum Effect {
     AddFinalizer,
     /// After a live look found nothing left.
     RemoveFinalizer {
-        /// Kinds to look through, besides Machines.
+        /// Kinds to look through, Machines among them; none: let go without a look.
         kinds: Vec<ApiResource>,
     },
     /// The bootstrap or infrastructure object; *already ours* is success.

@@ -9,7 +9,7 @@ use crate::api::names;
 use crate::api::status::ScheduledMachineStatus;
 use crate::controller::snapshot::Snapshot;
 
-/// Limit of the field.
+/// Limit of the field, in bytes.
 const LONGEST_NOTE: usize = 1024;
 /// `generateName` is cut by the server to 248 characters; ours is a name of at most 63 and a dot.
 const LONGEST_NAME: usize = 200;
@@ -49,7 +49,7 @@ fn event(snapshot: &Snapshot, kind: &str, reason: &str, action: &str, note: &str
         },
         action: Some(action.to_owned()),
         event_time: Some(MicroTime(snapshot.now)),
-        note: Some(note.chars().take(LONGEST_NOTE).collect()),
+        note: Some(clipped(note).to_owned()),
         reason: Some(reason.to_owned()),
         regarding: Some(ObjectReference {
             api_version: Some(names::API_VERSION.to_owned()),
@@ -63,5 +63,22 @@ fn event(snapshot: &Snapshot, kind: &str, reason: &str, action: &str, note: &str
         reporting_instance: Some(instance.to_owned()),
         type_: Some(kind.to_owned()),
         ..Event::default()
+    }
+}
+
+/// Bytes count, not characters: the server refuses what is longer.
+fn clipped(note: &str) -> &str {
+    let end = (0..=LONGEST_NOTE.min(note.len())).rev().find(|end| note.is_char_boundary(*end));
+    &note[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_cut_by_bytes_and_between_characters() {
+        assert_eq!(clipped("short"), "short");
+        assert_eq!(clipped(&"\u{20ac}".repeat(1000)).len(), 1023);
     }
 }

@@ -119,6 +119,13 @@ pub struct Node {
     pub deleting: bool,
 }
 
+impl Service {
+    /// Whether there are objects of the kind cannot be said now.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Resolving | Self::Unreachable(_))
+    }
+}
+
 impl Snapshot {
     /// The Machine, if it is ours.
     pub fn own_machine(&self) -> Option<&Machine> {
@@ -154,13 +161,25 @@ impl Snapshot {
     /// The Node, if it is provably that of our Machine, or of the one before it.
     pub fn own_node(&self) -> Option<&Node> {
         let node = self.node.as_ref()?;
-        let provider_id = match self.own_machine() {
-            Some(machine) => machine.provider_id.as_ref(),
-            None => self.status.provider_id.as_ref(),
-        };
         let recorded = self.status.node_ref.as_ref().and_then(|r| r.uid.as_ref());
-        let same_host = provider_id.is_some() && node.provider_id.as_ref() == provider_id;
-        (same_host || recorded == Some(&node.uid)).then_some(node)
+        let is_recorded = recorded == Some(&node.uid);
+        let same_host = |id: Option<&String>| id.is_some() && node.provider_id.as_ref() == id;
+        let is_ours = match self.own_machine() {
+            Some(machine) => is_recorded || same_host(machine.provider_id.as_ref()),
+            // The host may have joined again for somebody else, under the same name and provider id: the uid decides.
+            None if recorded.is_some() => is_recorded,
+            None => same_host(self.status.provider_id.as_ref()),
+        };
+        is_ours.then_some(node)
+    }
+
+    /// The status says that there was an object of this kind.
+    pub fn remembers(&self, child: &Child) -> bool {
+        let recorded = match child.role {
+            Role::Bootstrap => self.status.bootstrap_ref.as_ref(),
+            Role::Infrastructure => self.status.infrastructure_ref.as_ref(),
+        };
+        recorded.is_some_and(|r| r.api_version == child.api_version && r.kind == child.kind)
     }
 
     /// The kind that the spec names today.

@@ -10,6 +10,7 @@ use crate::api::status::{
 use crate::capi::kinds::Role;
 use crate::capi::machine::machine_resource;
 use crate::controller::conditions;
+use crate::controller::decide::rule::schedule_instant;
 use crate::controller::effect::Decision;
 use crate::controller::report::{Made, Report};
 use crate::controller::snapshot::Snapshot;
@@ -18,18 +19,23 @@ use crate::schedule::Schedule;
 /// Beyond a week a weekday says too little.
 const WEEK: jiff::SignedDuration = jiff::SignedDuration::from_hours(6 * 24);
 
+/// Limit of the one-line fields.
+const LONGEST_LINE: usize = 1024;
+
 /// The status that this pass leaves behind.
 pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> ScheduledMachineStatus {
     let before = &snapshot.status;
     let schedule = snapshot.target.schedule.as_ref().ok();
-    let (next_activation, next_cleanup) = timetable(snapshot, schedule);
-    let last_run = last_run(snapshot, decision);
+    let (next_activation, next_cleanup) = timetable(snapshot, decision, schedule);
+    // While something fails nothing is taken for gone, or nobody would look for it again.
+    let is_gone = decision.is_gone && report.failure.is_none();
+    let last_run = last_run(snapshot, decision, is_gone);
     let ruling = &decision.ruling;
     ScheduledMachineStatus {
         observed_generation: Some(snapshot.object.generation),
         phase: Some(phase(decision, report)),
         message: Some(message(decision, report)),
-        in_schedule: schedule.map(|schedule| schedule.is_active(snapshot.now)),
+        in_schedule: schedule.map(|schedule| schedule.is_active(schedule_instant(snapshot))),
         next_activation,
         next_cleanup,
         next: ruling.next.clone(),
@@ -44,18 +50,18 @@ pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Sche
             until: ruling.next.as_ref().map(|next| next.at),
             manner: ruling.manner,
             source: ruling.source.clone(),
-            message: Some(ruling.message.clone()),
+            message: Some(clipped(&ruling.message, LONGEST_LINE)),
         }),
         timers: (decision.timers != Timers::default()).then(|| decision.timers.clone()),
         leaving: decision.leaving.clone(),
         last_run,
         reclaim: before.reclaim.clone(),
-        machine_ref: machine_ref(snapshot, decision, report),
-        bootstrap_ref: child_ref(snapshot, decision, report, Role::Bootstrap),
-        infrastructure_ref: child_ref(snapshot, decision, report, Role::Infrastructure),
-        node_ref: node_ref(snapshot, decision),
-        provider_id: provider_id(snapshot, decision),
-        applied_node_taints: before.applied_node_taints.clone(),
+        machine_ref: machine_ref(snapshot, report).filter(|_| !is_gone),
+        bootstrap_ref: child_ref(snapshot, report, Role::Bootstrap).filter(|_| !is_gone),
+        infrastructure_ref: child_ref(snapshot, report, Role::Infrastructure).filter(|_| !is_gone),
+        node_ref: node_ref(snapshot).filter(|_| !is_gone),
+        provider_id: provider_id(snapshot).filter(|_| !is_gone),
+        applied_node_taints: if is_gone { Vec::new() } else { before.applied_node_taints.clone() },
         conditions: conditions::all(snapshot, decision, report),
     }
 }
@@ -80,6 +86,11 @@ pub fn patch(before: &Value, after: &Value) -> Option<Value> {
     }
 }
 
+/// No longer than the field may be: the server refuses a whole status for one long line.
+fn clipped(text: &str, longest: usize) -> String {
+    text.chars().take(longest).collect()
+}
+
 fn phase(decision: &Decision, report: &Report) -> Phase {
     match &report.failure {
         Some(failure) if failure.reason == "NameTaken" => Phase::Error,
@@ -89,13 +100,20 @@ fn phase(decision: &Decision, report: &Report) -> Phase {
 
 fn message(decision: &Decision, report: &Report) -> String {
     let text = report.failure.as_ref().map_or(&decision.standing.message, |failure| &failure.message);
-    conditions::with_node_failure(text, report.node_failure.as_ref())
+    clipped(&conditions::with_node_failure(text, report.node_failure.as_ref()), conditions::LONGEST_MESSAGE)
 }
 
-/// Of a timetable that cannot be read, the end last promised stands.
-fn timetable(snapshot: &Snapshot, schedule: Option<&Schedule>) -> (Option<Timestamp>, Option<Timestamp>) {
-    let Some(schedule) = schedule else { return (None, snapshot.status.next_cleanup) };
-    let first = schedule.next_edge(snapshot.now);
+/// Of a timetable that cannot be read, the end last promised stands, until it has come.
+fn timetable(
+    snapshot: &Snapshot,
+    decision: &Decision,
+    schedule: Option<&Schedule>,
+) -> (Option<Timestamp>, Option<Timestamp>) {
+    let Some(schedule) = schedule else {
+        let is_kept = decision.ruling.state != DesiredState::Inactive;
+        return (None, snapshot.status.next_cleanup.filter(|_| is_kept));
+    };
+    let first = schedule.next_edge(schedule_instant(snapshot));
     let second = first.as_ref().and_then(|edge| schedule.next_edge(edge.at));
     let horizon = snapshot.now.saturating_add(crate::schedule::HORIZON).unwrap_or(Timestamp::MAX);
     let find = |active: bool| {
@@ -135,15 +153,18 @@ fn next_text(snapshot: &Snapshot, decision: &Decision, schedule: Option<&Schedul
 }
 
 fn hand_back_by(snapshot: &Snapshot, decision: &Decision) -> Option<Timestamp> {
-    if let Some(leaving) = &decision.leaving {
-        return leaving.gone_by;
+    match decision.ruling.state {
+        DesiredState::Inactive => decision.leaving.as_ref()?.gone_by,
+        DesiredState::AsIs => None,
+        DesiredState::Active => {
+            snapshot.own_machine()?;
+            let next = decision.ruling.next.as_ref().filter(|next| next.state == DesiredState::Inactive)?;
+            next.at.saturating_add(snapshot.target.hand_back_span()).ok()
+        }
     }
-    let is_in = decision.ruling.state == DesiredState::Active && snapshot.own_machine().is_some();
-    let end = decision.ruling.next.as_ref().filter(|next| is_in && next.state == DesiredState::Inactive)?.at;
-    end.saturating_add(snapshot.target.hand_back_span()).ok()
 }
 
-fn last_run(snapshot: &Snapshot, decision: &Decision) -> Option<LastRun> {
+fn last_run(snapshot: &Snapshot, decision: &Decision, is_gone: bool) -> Option<LastRun> {
     let before = snapshot.status.last_run.clone();
     let is_over = before.as_ref().is_none_or(|run| run.gone_at.is_some());
     let mut run = match decision.timers.open_started_at {
@@ -153,38 +174,39 @@ fn last_run(snapshot: &Snapshot, decision: &Decision) -> Option<LastRun> {
     if run.gone_at.is_some() {
         return Some(run);
     }
+    let is_off = decision.ruling.state == DesiredState::Inactive;
+    if let Some(leaving) = decision.leaving.as_ref().filter(|_| is_off) {
+        run.closed_at = run.closed_at.or(Some(leaving.since));
+        run.ended_by = run.ended_by.or(Some(decision.ruling.rule));
+    }
     if let Some(machine) = snapshot.own_machine() {
         run.node = machine.node.clone().or(run.node);
         run.provider_id = machine.provider_id.clone().or(run.provider_id);
         if machine.is_ready() {
             run.ready_at = run.ready_at.or(Some(snapshot.now));
         }
-    }
-    match &decision.leaving {
-        Some(leaving) => {
-            run.closed_at = run.closed_at.or(Some(leaving.since));
-            run.ended_by = run.ended_by.or(Some(decision.ruling.rule));
+        match machine.deleted_at {
+            // Somebody else's doing, unless a leaving stands there already: then no rule ended it.
+            Some(at) => run.closed_at = run.closed_at.or(Some(at)),
+            // Cancelled, or not leaving at all.
+            None if decision.ruling.state == DesiredState::Active => {
+                (run.closed_at, run.ended_by) = (None, None);
+            }
+            None => {}
         }
-        // Cancelled, or not leaving at all.
-        None if decision.ruling.state == DesiredState::Active && snapshot.own_machine().is_some() => {
-            (run.closed_at, run.ended_by) = (None, None);
-        }
-        None => {}
     }
-    if decision.is_gone {
+    if is_gone {
         let promised = snapshot.status.leaving.as_ref().and_then(|leaving| leaving.gone_by);
         run.gone_at = Some(snapshot.now);
-        run.closed_at = run.closed_at.or(Some(decision.ruling.since));
-        run.ended_by = run.ended_by.or(Some(decision.ruling.rule));
+        run.closed_at = run.closed_at.or(Some(if is_off { decision.ruling.since } else { snapshot.now }));
+        run.ended_by = run.ended_by.or(is_off.then_some(decision.ruling.rule));
         run.late_by_seconds = Some(promised.map_or(0, |by| snapshot.now.duration_since(by).as_secs().max(0)));
     }
     Some(run)
 }
 
-fn machine_ref(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Option<ObjectRef> {
-    if decision.is_gone {
-        return None;
-    }
+/// Remembered until that run is closed in the books, also where the Machine went while nothing could be decided.
+fn machine_ref(snapshot: &Snapshot, report: &Report) -> Option<ObjectRef> {
     let known = snapshot.own_machine().map(|machine| ObjectRef {
         api_version: machine_resource().api_version,
         kind: "Machine".to_owned(),
@@ -192,14 +214,11 @@ fn machine_ref(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Opt
         namespace: Some(snapshot.object.namespace.clone()),
         uid: Some(machine.uid.clone()),
     });
-    known.or_else(|| report.made(Made::Machine).cloned())
+    known.or_else(|| report.made(Made::Machine).cloned()).or_else(|| snapshot.status.machine_ref.clone())
 }
 
 /// Remembered until everything is gone: after an edit of the template it is the only trace of the old kind.
-fn child_ref(snapshot: &Snapshot, decision: &Decision, report: &Report, role: Role) -> Option<ObjectRef> {
-    if decision.is_gone {
-        return None;
-    }
+fn child_ref(snapshot: &Snapshot, report: &Report, role: Role) -> Option<ObjectRef> {
     let made = report.made(Made::Child(role)).cloned();
     let seen = snapshot.children.iter().filter(|child| child.role == role).find_map(|child| {
         let object = child.object.as_ref().filter(|object| snapshot.owns_child(child, object))?;
@@ -218,10 +237,7 @@ fn child_ref(snapshot: &Snapshot, decision: &Decision, report: &Report, role: Ro
     made.or(seen).or(before)
 }
 
-fn node_ref(snapshot: &Snapshot, decision: &Decision) -> Option<NodeRef> {
-    if decision.is_gone {
-        return None;
-    }
+fn node_ref(snapshot: &Snapshot) -> Option<NodeRef> {
     let before = snapshot.status.node_ref.clone();
     let Some(name) = snapshot.own_machine().and_then(|machine| machine.node.clone()) else { return before };
     let seen = snapshot.own_node().filter(|node| node.name == name).map(|node| node.uid.clone());
@@ -229,10 +245,7 @@ fn node_ref(snapshot: &Snapshot, decision: &Decision) -> Option<NodeRef> {
     Some(NodeRef { api_version: "v1".to_owned(), kind: "Node".to_owned(), name, uid })
 }
 
-fn provider_id(snapshot: &Snapshot, decision: &Decision) -> Option<String> {
-    if decision.is_gone {
-        return None;
-    }
+fn provider_id(snapshot: &Snapshot) -> Option<String> {
     let now = snapshot.own_machine().and_then(|machine| machine.provider_id.clone());
     now.or_else(|| snapshot.status.provider_id.clone())
 }

@@ -113,7 +113,9 @@ impl Target {
         let cluster_name: String = field(spec, "clusterName", "spec", &mut faults).unwrap_or_default();
         let grace = duration(spec, "gracefulShutdownTimeout", FIVE_MINUTES, &mut faults);
         let drain = duration(spec, "nodeDrainTimeout", FIVE_MINUTES, &mut faults);
-        let machine = machine_template(spec, &mut faults);
+        let mut template_faults = Vec::new();
+        let machine: MachineTemplate =
+            field(spec, "machineTemplate", "spec", &mut template_faults).unwrap_or_default();
         let kubeconfig = field(spec, "kubeconfigSecretRef", "spec", &mut faults).unwrap_or_else(|| {
             SecretKeyRef { name: format!("{cluster_name}-kubeconfig"), key: "value".to_owned() }
         });
@@ -127,7 +129,7 @@ impl Target {
             priority: field(spec, "priority", "spec", &mut faults).unwrap_or(50),
             schedule: schedule(spec),
             limits: limits(drain, machine.spec.as_ref(), &mut faults),
-            templates: templates(spec, machine),
+            templates: templates(spec, machine, template_faults),
             cluster_name,
             grace,
             drain,
@@ -186,10 +188,6 @@ fn schedule(spec: &Value) -> Result<Schedule, Vec<Fault>> {
     }
 }
 
-fn machine_template(spec: &Value, faults: &mut Vec<Fault>) -> MachineTemplate {
-    field(spec, "machineTemplate", "spec", faults).unwrap_or_default()
-}
-
 fn limits(drain: Duration, machine: Option<&MachineTemplateSpec>, faults: &mut Vec<Fault>) -> Limits {
     let mut read = |name: &str, text: Option<&String>| -> Option<Duration> {
         let text = text?;
@@ -213,8 +211,11 @@ fn limits(drain: Duration, machine: Option<&MachineTemplateSpec>, faults: &mut V
     Limits { drain: drain.as_secs().max(1), volume_detach: volume_detach.as_secs(), node_deletion }
 }
 
-fn templates(spec: &Value, machine: MachineTemplate) -> Result<Templates, Vec<Fault>> {
-    let mut faults = Vec::new();
+fn templates(
+    spec: &Value,
+    machine: MachineTemplate,
+    mut faults: Vec<Fault>,
+) -> Result<Templates, Vec<Fault>> {
     if spec.get("clusterName").and_then(Value::as_str).is_none_or(str::is_empty) {
         faults.push(fault("spec.clusterName", "is required: the Cluster that the machine joins"));
     }
@@ -344,6 +345,15 @@ mod tests {
             ]
         );
         assert_eq!(target.grace.as_secs(), 300, "a safe stand-in");
+    }
+
+    #[test]
+    fn a_machine_template_that_cannot_be_read_blocks_opening() {
+        let mut spec = good();
+        spec["machineTemplate"] = json!({"labels": "team=grid"});
+        let target = Target::read(&spec);
+        assert_eq!(paths(&target), ["spec.machineTemplate"]);
+        assert!(target.templates.is_err(), "or the Machine would lack what the user asked for");
     }
 
     #[test]

@@ -115,15 +115,16 @@ fn words(error: &(dyn Error + 'static)) -> Option<Outage> {
     }
     if let Some(error) = error.downcast_ref::<std::io::Error>() {
         let message = match error.kind() {
-            ErrorKind::ConnectionRefused => "the connection to the API server is refused",
+            // One server going down shows all of these within a second: one text, or the condition would flicker.
+            ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::UnexpectedEof => "the API server refuses or drops the connection",
             ErrorKind::TimedOut => "the API server cannot be reached: connecting takes too long",
             ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
                 "there is no route to the API server"
             }
-            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
-                "the connection to the API server was reset"
-            }
-            ErrorKind::UnexpectedEof => "the connection to the API server was closed",
             _ => return None,
         };
         return Some(Outage::new(Cause::Unreachable, message));
@@ -189,7 +190,7 @@ mod tests {
     #[test]
     fn a_refused_connection_is_told_without_its_address() {
         let outage = service(std::io::Error::from(ErrorKind::ConnectionRefused));
-        assert_eq!(outage.message, "the connection to the API server is refused");
+        assert_eq!(outage.message, "the API server refuses or drops the connection");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The harness itself: what the other tests stand on.
 
+use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Node};
@@ -7,14 +8,15 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::json;
 
+use crate::harness::controller::Setup;
 use crate::harness::plane::client_from;
-use crate::harness::proxy::status_body;
+use crate::harness::proxy::{Entry, status_body};
 use crate::harness::refusal::refuse_creates;
-use crate::harness::{self, Behaviour, FaultProxy, eventually, gone, provider};
+use crate::harness::{self, Behaviour, FaultProxy, Options, eventually, gone, provider};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A StubConfig, a StubMachine and a Machine of that name.
+/// A `StubConfig`, a `StubMachine` and a `Machine` of that name.
 async fn make_machine(tenant: &harness::Tenant, name: &str, stub: serde_json::Value) {
     let (config, machine) = (provider::bootstrap(), provider::infrastructure("StubMachine"));
     tenant.create(&config, json!({"metadata": {"name": name}, "spec": {}})).await;
@@ -84,7 +86,8 @@ async fn a_host_that_does_not_end_holds_its_machine() {
     eventually(&stubs, &name, "claimed", PATIENCE, |stub| stub.data["spec"]["providerID"].is_string()).await;
     eventually(&machines, &name, "held", PATIENCE, |machine| machine.metadata.finalizers.is_some()).await;
     machines.delete(&name, &DeleteParams::default()).await.unwrap();
-    eventually(&stubs, &name, "being deleted", PATIENCE, |stub| stub.metadata.deletion_timestamp.is_some()).await;
+    eventually(&stubs, &name, "being deleted", PATIENCE, |stub| stub.metadata.deletion_timestamp.is_some())
+        .await;
     assert!(machines.get_opt(&name).await.unwrap().is_some());
     tenant.behave(Behaviour::default());
     gone(&machines, &name, PATIENCE).await;
@@ -137,7 +140,7 @@ async fn the_proxy_swallows_an_answer_and_the_log_knows_who_asked() {
     struck.within(PATIENCE).await;
     assert!(api.get_opt("three").await.unwrap().is_none(), "{}", proxy.shown());
 
-    proxy.answer(1, 409, status_body(409, "Conflict", "somebody was faster"), |entry| entry.is_write());
+    proxy.answer(1, 409, status_body(409, "Conflict", "somebody was faster"), Entry::is_write);
     let answer = api.create(&PostParams::default(), &config_map("four")).await;
     assert!(matches!(&answer, Err(kube::Error::Api(status)) if status.code == 409), "{answer:?}");
     api.create(&PostParams::default(), &config_map("four")).await.unwrap();
@@ -168,4 +171,47 @@ async fn a_watch_runs_through_the_proxy() {
         direct.create(&PostParams::default(), &config_map("late")).await.unwrap();
     };
     tokio::join!(waiting, making);
+}
+
+#[tokio::test]
+async fn an_api_server_comes_back_and_a_kept_pair_stays_until_it_is_stopped() {
+    let planes =
+        harness::ControlPlanes::start(Options { cluster_api: false, ..Options::default() }).await.unwrap();
+    let management = planes.management();
+    let api: Api<ConfigMap> = Api::namespaced(management.client().await, "default");
+    api.create(&PostParams::default(), &config_map("before")).await.unwrap();
+    management.stop_apiserver();
+    assert!(api.get("before").await.is_err());
+    management.restart_apiserver().await;
+    api.get("before").await.unwrap();
+
+    let (dir, kubeconfig) = (planes.dir().to_path_buf(), management.admin().to_owned());
+    let stop = planes.keep().unwrap();
+    drop(planes);
+    let api: Api<ConfigMap> = Api::namespaced(client_from(&kubeconfig).await.unwrap(), "default");
+    api.get("before").await.unwrap();
+    assert!(std::process::Command::new(stop).status().unwrap().success());
+    assert!(api.get("before").await.is_err());
+    assert!(!dir.exists());
+}
+
+#[tokio::test]
+async fn controllers_end_as_they_are_told() {
+    let planes = harness::shared().await;
+    let sleeper = Setup::of(planes, "sleeper", "sleep").arg("1000").env("HARNESS", "x").start();
+    assert!(sleeper.ended().is_none());
+    let status = sleeper.terminate(PATIENCE).await;
+    assert_eq!(status.signal(), Some(15), "{status}");
+    let again = sleeper.again();
+    assert_ne!(again.pid(), sleeper.pid());
+    again.kill();
+    assert_eq!(again.ended().and_then(|status| status.signal()), Some(9));
+}
+
+#[tokio::test]
+#[should_panic(expected = "never not there after 300ms; last seen:\nnot there")]
+async fn who_waits_in_vain_is_told_for_what() {
+    let client = harness::shared().await.management().client().await;
+    let api: Api<ConfigMap> = Api::namespaced(client, "default");
+    eventually(&api, "never", "there", Duration::from_millis(300), |_| true).await;
 }

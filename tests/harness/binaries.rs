@@ -37,8 +37,8 @@ pub struct Supplied {
 }
 
 impl Supplied {
-    /// Looks into the directory that `KUBEBUILDER_ASSETS` names. Without etcd and kube-apiserver it is of no use:
-    /// then everything is built, and the note says why.
+    /// Looks into the directory that `KUBEBUILDER_ASSETS` names. Without etcd and kube-apiserver it is of no
+    /// use: then everything is built, and the note says why.
     pub fn look(assets: Option<&Path>) -> Self {
         let Some(dir) = assets.filter(|dir| !dir.as_os_str().is_empty()) else {
             return Self::default();
@@ -59,8 +59,8 @@ impl Supplied {
 }
 
 impl Binaries {
-    /// Finds them: in `KUBEBUILDER_ASSETS`, else in the cache, else builds them into the cache. Blocks, the first
-    /// time for minutes.
+    /// Finds them: in `KUBEBUILDER_ASSETS`, else in the cache, else builds them into the cache. Blocks, the
+    /// first time for minutes.
     pub fn locate() -> Result<Self> {
         let supplied = Supplied::look(std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from).as_deref());
         if let Some(note) = &supplied.note {
@@ -105,7 +105,9 @@ fn cache_root() -> Result<PathBuf> {
     let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
     let cache = match named {
         Some(dir) => dir,
-        None => std::env::home_dir().ok_or("no home directory to keep built control planes in")?.join(".cache"),
+        None => {
+            std::env::home_dir().ok_or("no home directory to keep built control planes in")?.join(".cache")
+        }
     };
     Ok(cache.join("5spot").join("control-planes"))
 }

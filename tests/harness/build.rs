@@ -41,7 +41,11 @@ pub struct Package {
 /// All of them; the module names the same as its tools.
 pub const PACKAGES: [Package; 6] = [
     Package { name: "etcd", output: "server", import: "go.etcd.io/etcd/server/v3" },
-    Package { name: "kube-apiserver", output: "kube-apiserver", import: "k8s.io/kubernetes/cmd/kube-apiserver" },
+    Package {
+        name: "kube-apiserver",
+        output: "kube-apiserver",
+        import: "k8s.io/kubernetes/cmd/kube-apiserver",
+    },
     Package {
         name: "kube-controller-manager",
         output: "kube-controller-manager",
@@ -56,8 +60,8 @@ fn module() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("control-planes")
 }
 
-/// The directory that holds these packages' binaries, built now if need be. Of several processes that want it one
-/// builds, the others wait.
+/// The directory that holds these packages' binaries, built now if need be. Of several processes that want it
+/// one builds, the others wait.
 pub fn ensure(root: &Path, packages: &[&Package], kubectl: Option<&Path>) -> Result<PathBuf> {
     let go_mod = fs::read_to_string(module().join("go.mod"))?;
     let key = key(&go_mod, &fs::read_to_string(module().join("go.sum"))?, packages);
@@ -150,7 +154,9 @@ impl Build<'_> {
         args.extend(self.packages.iter().map(|p| p.import.to_owned()));
         // The whole environment: proxies, module caches and certificates are the user's business.
         let mut env: Vec<_> = std::env::vars().collect();
-        env.extend([("CGO_ENABLED", "0"), ("GOTOOLCHAIN", "local")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+        env.extend(
+            [("CGO_ENABLED", "0"), ("GOTOOLCHAIN", "local")].map(|(k, v)| (k.to_owned(), v.to_owned())),
+        );
         let spec = Spec { name: "build".to_owned(), program: "go".into(), args, env };
         let mut build = Component::start(self.work, spec)?;
         watch_progress(&mut build)?;
@@ -191,9 +197,9 @@ fn watch_progress(build: &mut Component) -> Result<()> {
             }
             return Err(format!(
                 "building the control planes failed after {seconds} s ({status})\n{}\n\
-                 Modules come through GOPROXY; see that it can be reached, then run again: what has been compiled \
-                 stays in Go's cache. Or set KUBEBUILDER_ASSETS to a directory with etcd and kube-apiserver to \
-                 build less.",
+                 Modules come through GOPROXY; see that it can be reached, then run again: what has been \
+                 compiled stays in Go's cache. Or set KUBEBUILDER_ASSETS to a directory with etcd and \
+                 kube-apiserver to build less.",
                 build.tail()
             )
             .into());
@@ -205,7 +211,7 @@ fn watch_progress(build: &mut Component) -> Result<()> {
             let compiled = log.lines().count() - fetched;
             let seconds = started.elapsed().as_secs();
             eprintln!(
-                "control planes: building for {seconds} s, {fetched} modules fetched, {compiled} packages compiled"
+                "control planes: building, {seconds} s, {fetched} modules fetched, {compiled} packages compiled"
             );
         }
         std::thread::sleep(Duration::from_millis(100));
@@ -222,7 +228,7 @@ fn check_go(go_mod: &str) -> Result<()> {
         Err(_) => String::new(),
     };
     let advice = format!(
-        "the tests' control planes are built from source once, which takes Go {wanted} or newer (https://go.dev/dl)"
+        "the tests' control planes are built from source once; that takes Go {wanted} or newer (go.dev/dl)"
     );
     let Some(found) = answer.split_whitespace().nth(2).and_then(|word| word.strip_prefix("go")) else {
         return Err(format!("no Go found: {advice}").into());

@@ -51,8 +51,8 @@ async fn put(client: &Client, object: Value) -> Result<()> {
     Ok(())
 }
 
-/// Waits until these CRDs are established and their lists answered: for a moment after a CRD's creation the server
-/// says `429 storage is (re)initializing`.
+/// Waits until these CRDs are established and their lists answered: for a moment after a CRD's creation the
+/// server says `429 storage is (re)initializing`.
 async fn served(client: &Client, crds: &[String]) -> Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for name in crds {
@@ -60,7 +60,9 @@ async fn served(client: &Client, crds: &[String]) -> Result<()> {
         let crd = loop {
             let crd = api.get(name).await?;
             let conditions = crd.status.as_ref().and_then(|status| status.conditions.as_ref());
-            if conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Established" && c.status == "True")) {
+            if conditions
+                .is_some_and(|all| all.iter().any(|c| c.type_ == "Established" && c.status == "True"))
+            {
                 break crd;
             }
             wait_a_little(&mut tries, name).await?;

@@ -1,13 +1,14 @@
-//! Proofs of the harness itself, to be included by one test binary.
+//! Proofs of the harness itself; one test binary includes them beside the harness.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::binaries::Supplied;
-use super::build::{required, version};
-use super::plane::{ControlPlanes, Options};
+use crate::harness::binaries::Supplied;
+use crate::harness::build::{required, version};
+use crate::harness::plane::{ControlPlanes, Options};
+use crate::harness::process::{Keeper, Spec, start_ready};
 
 /// Set for the copy of the test binary that is to be killed.
 const SACRIFICE: &str = "HARNESS_SACRIFICE";
@@ -31,7 +32,9 @@ async fn sacrifice() {
     if std::env::var_os(SACRIFICE).is_none() {
         return;
     }
-    let planes = ControlPlanes::start(Options { cluster_api: false }).await.expect("a control plane");
+    let planes = ControlPlanes::start(Options { cluster_api: false, ..Options::default() })
+        .await
+        .expect("a control plane");
     let mut out = std::io::stdout();
     writeln!(out, "\ndir {}", planes.dir().display()).unwrap();
     for (name, pid) in planes.pids() {
@@ -45,7 +48,7 @@ async fn sacrifice() {
 #[cfg(target_os = "linux")]
 fn sigkill_of_the_tests_leaves_nothing() {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "--nocapture", "harness::proof::sacrifice"]);
+    command.args(["--ignored", "--exact", "--nocapture", "proof::sacrifice"]);
     command.env(SACRIFICE, "1").stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let (mut dir, mut pids) = (None, Vec::new());
@@ -76,7 +79,9 @@ fn sigkill_of_the_tests_leaves_nothing() {
 
 #[tokio::test]
 async fn a_stopped_pair_leaves_nothing() {
-    let planes = ControlPlanes::start(Options { cluster_api: false }).await.expect("a control plane");
+    let planes = ControlPlanes::start(Options { cluster_api: false, ..Options::default() })
+        .await
+        .expect("a control plane");
     let (dir, pids) = (planes.dir().to_path_buf(), planes.pids());
     planes.stop();
     assert!(!dir.exists(), "{}", dir.display());
@@ -114,4 +119,27 @@ fn versions_are_read_as_numbers() {
     let go_mod = "require (\n\tk8s.io/kubernetes v1.36.3 // indirect\n\tk8s.io/kubernetes-x v0.1.0\n)\n";
     assert_eq!(required(go_mod, "k8s.io/kubernetes").unwrap(), "v1.36.3");
     assert!(required(go_mod, "k8s.io/nothing").is_err());
+}
+
+#[tokio::test]
+async fn a_component_that_loses_its_port_gets_another() {
+    let keeper = Keeper::start().unwrap();
+    let tries = std::cell::Cell::new(0);
+    let spec = || {
+        tries.set(tries.get() + 1);
+        let script = if tries.get() < 3 { "echo bind: address already in use; exit 1" } else { "sleep 100" };
+        let args = vec!["-c".to_owned(), script.to_owned()];
+        (Spec { name: "racer".to_owned(), program: "sh".into(), args, env: Vec::new() }, tries.get())
+    };
+    let probe = async |port: u16| port == 3;
+    let (_component, port) = start_ready(keeper.dir(), Duration::from_secs(10), spec, probe).await.unwrap();
+    assert_eq!(port, 3);
+
+    let broken = || {
+        let args = vec!["-c".to_owned(), "echo what went wrong; exit 1".to_owned()];
+        (Spec { name: "broken".to_owned(), program: "sh".into(), args, env: Vec::new() }, 0)
+    };
+    let trouble =
+        start_ready(keeper.dir(), Duration::from_secs(10), broken, async |_| false).await.unwrap_err();
+    assert!(trouble.to_string().contains("what went wrong"), "{trouble}");
 }

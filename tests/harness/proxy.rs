@@ -1,7 +1,7 @@
 //! A proxy before an API server that goes wrong on demand, for one client alone.
 //!
-//! It speaks TLS on both sides, passes bodies on as they come (watches), keeps a journal of all requests, and does
-//! what the plan says: kills somebody at the n-th write, answers by itself, or goes dark.
+//! It speaks TLS on both sides, passes bodies on as they come (watches), keeps a journal of all requests, and
+//! does what the plan says: kills somebody at the n-th write, answers by itself, or goes dark.
 
 mod forward;
 mod plan;
@@ -48,7 +48,8 @@ impl Entry {
     pub fn is_write(&self) -> bool {
         let path = self.path.split('?').next().unwrap_or_default();
         let writes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(&self.method);
-        let lasting = !path.contains("reviews") && !path.contains("/leases") && !self.path.contains("dryRun=All");
+        let lasting =
+            !path.contains("reviews") && !path.contains("/leases") && !self.path.contains("dryRun=All");
         writes && lasting
     }
 }
@@ -121,8 +122,8 @@ impl FaultProxy {
         Ok(Self { state, kubeconfig, task })
     }
 
-    /// For the client that is to go through the proxy. Its certificate does not matter: the proxy calls as the user it
-    /// was started with.
+    /// For the client that is to go through the proxy. Its certificate does not matter: the proxy calls as
+    /// the user it was started with.
     pub fn kubeconfig(&self) -> &str {
         &self.kubeconfig
     }
@@ -139,7 +140,7 @@ impl FaultProxy {
 
     /// The journal as text, for messages.
     pub fn shown(&self) -> String {
-        self.journal().iter().map(|entry| format!("{entry}\n")).collect()
+        self.journal().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 
     /// Refuses new connections and ends those that exist: the API server is gone, for this client.
@@ -158,9 +159,9 @@ impl FaultProxy {
         self.trap(n, When::Before, strike)
     }
 
-    /// At the n-th write from now on, forwards it, keeps the answer to itself, and calls `strike`, which is to kill the
-    /// client. From that write on until `strike` has returned all requests are held; then all connections end, and the
-    /// proxy serves whoever comes next.
+    /// At the n-th write from now on, forwards it, keeps the answer to itself, and calls `strike`, which is
+    /// to kill the client. From that write on until `strike` has returned all requests are held; then all
+    /// connections end, and the proxy serves whoever comes next.
     pub fn kill_after_write(&self, n: usize, strike: impl FnOnce() + Send + 'static) -> Struck {
         self.trap(n, When::After, strike)
     }
@@ -171,8 +172,8 @@ impl FaultProxy {
         Struck(struck)
     }
 
-    /// Answers the next `times` requests that `matching` picks with that status and body; the API server does not see
-    /// them. See [`status_body`].
+    /// Answers the next `times` requests that `matching` picks with that status and body; the API server does
+    /// not see them. See [`status_body`].
     pub fn answer(
         &self,
         times: usize,
@@ -216,8 +217,8 @@ impl Struck {
     pub async fn within(self, patience: std::time::Duration) -> Entry {
         match tokio::time::timeout(patience, self.0).await {
             Ok(Ok(entry)) => entry,
-            Ok(Err(_)) => panic!("the trap was replaced or its proxy dropped"),
-            Err(_) => panic!("no such write within {patience:?}"),
+            Ok(Err(gone)) => panic!("the trap was replaced or its proxy dropped: {gone}"),
+            Err(late) => panic!("no such write within {patience:?}: {late}"),
         }
     }
 
@@ -233,16 +234,16 @@ async fn connection(state: Arc<State>, acceptor: TlsAcceptor, stream: TcpStream)
     if begun.cut {
         return;
     }
-    let serve = async {
+    let talk = async {
         let Ok(stream) = acceptor.accept(stream).await else { return };
-        let link = Arc::new(tokio::sync::Mutex::new(None));
-        let service = service_fn(|request| forward::serve(state.clone(), link.clone(), request));
+        let upstream = forward::Link::default();
+        let answer = service_fn(|request| forward::serve(state.clone(), upstream.clone(), request));
         let http = hyper::server::conn::http1::Builder::new();
         // Errors are how connections end here.
-        let _ = http.serve_connection(TokioIo::new(stream), service).await;
+        let _ = http.serve_connection(TokioIo::new(stream), answer).await;
     };
     tokio::select! {
-        () = serve => {}
+        () = talk => {}
         _ = line.wait_for(|now| now.generation != begun.generation) => {}
     }
 }

@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
@@ -21,8 +23,8 @@ pub struct Refusal {
     lifted: bool,
 }
 
-/// From now on the server answers 403 with `message` to whoever creates that resource (plural, without group) in that
-/// namespace. Returns when it does.
+/// From now on the server answers 403 with `message` to whoever creates that resource (plural, without group)
+/// in that namespace. Returns when it does.
 pub async fn refuse_creates(plane: &Plane, namespace: &str, resource: &str, message: &str) -> Refusal {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("refusal-{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -41,17 +43,18 @@ pub async fn refuse_creates(plane: &Plane, namespace: &str, resource: &str, mess
 impl Refusal {
     async fn install(&self, client: &Client, resource: &str, message: &str) -> Result<()> {
         let name = &self.name;
-        // A ConfigMap of the policy's name is refused too: a dry run of one tells when the policy is in force, without
-        // a valid object of every kind.
+        // A ConfigMap of the policy's name is refused too: a dry run of one tells when the policy is in
+        // force, without a valid object of every kind.
         let probe_only =
             format!("request.resource.resource == '{resource}' || object.metadata.name == '{name}'");
+        let create = ["CREATE"];
         let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
             "metadata": {"name": name},
             "spec": {
                 "failurePolicy": "Fail",
                 "matchConstraints": {"resourceRules": [
-                    {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": [resource]},
-                    {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]},
+                    {"apiGroups": ["*"], "apiVersions": ["*"], "resources": [resource], "operations": create},
+                    {"apiGroups": [""], "apiVersions": ["*"], "resources": ["configmaps"], "operations": create},
                 ]},
                 "matchConditions": [{"name": "resource-or-probe", "expression": probe_only}],
                 "validations": [{"expression": "false", "message": message, "reason": "Forbidden"}],
@@ -82,7 +85,8 @@ impl Refusal {
 
     async fn until(&self, client: &Client, refused: bool) {
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), &self.namespace);
-        let probe: ConfigMap = serde_json::from_value(json!({"metadata": {"name": self.name}})).expect("a probe");
+        let probe: ConfigMap =
+            serde_json::from_value(json!({"metadata": {"name": self.name}})).expect("a probe");
         let dry_run = PostParams { dry_run: true, ..PostParams::default() };
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -109,8 +113,6 @@ impl Drop for Refusal {
             return;
         }
         let (kubeconfig, name) = (self.kubeconfig.clone(), self.name.clone());
-        drop(runtime::spawn(async move {
-            remove(&client_from(&kubeconfig).await?, &name).await
-        }));
+        drop(runtime::spawn(async move { remove(&client_from(&kubeconfig).await?, &name).await }));
     }
 }

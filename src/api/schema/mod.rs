@@ -130,6 +130,11 @@ pub(super) fn message(_: &mut SchemaGenerator) -> Schema {
     text(0, 32_768)
 }
 
+/// How many.
+pub(super) fn count(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "integer", "format": "int64", "minimum": 0 })
+}
+
 /// What a leaving waits for: the first of many is enough.
 pub(super) fn blockers(generator: &mut SchemaGenerator) -> Schema {
     atomic_list(MOST_BLOCKERS, &generator.subschema_for::<Blocker>())

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::api::condition::Phase;
+use crate::api::condition::{Phase, types};
 use crate::api::status::{Blocker, DesiredState, Leaving, LeavingStage, Manner, Rule, Timers};
-use crate::capi::machine::Machine;
+use crate::capi::machine::{Machine, machine_resource};
 use crate::controller::build;
 use crate::controller::decide::Plan;
 use crate::controller::decide::rule::Ruling;
@@ -12,12 +12,19 @@ use crate::controller::effect::{Effect, NodeEdit, Standing, Wake};
 use crate::controller::snapshot::{Node, Service, Snapshot};
 use crate::workload::Reach;
 
+/// A server refuses the whole status for one line that is longer than 1,024 characters.
+const LONGEST_BLOCKER: usize = 1000;
+
 pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
-    match snapshot.own_machine() {
+    let mut plan = match snapshot.own_machine() {
         Some(machine) if machine.deleted_at.is_some() => wait_for_deletion(snapshot, ruling, machine),
         Some(machine) => take_out(snapshot, ruling, machine),
         None => clear_up(snapshot, ruling),
-    }
+    };
+    // At the promised instant `HandBackOverdue` appears, even if nothing moves.
+    let promised = plan.leaving.as_ref().and_then(|leaving| leaving.gone_by);
+    plan.wake = plan.wake.or(promised.filter(|by| *by > snapshot.now));
+    plan
 }
 
 /// Where leaving is timed from, and how long each step may take.
@@ -39,12 +46,15 @@ fn clock(snapshot: &Snapshot, ruling: &Ruling) -> Clock {
 }
 
 /// The stored start; else the edge. Where it was decided before and no start is stored, the start was frozen away by a
-/// pause, and the thaw begins it anew.
+/// pause, and the thaw begins it anew; so it does where the edge itself fell into the pause.
 fn started_at(snapshot: &Snapshot, ruling: &Ruling) -> Timestamp {
     let status = &snapshot.status;
     let decided = status.decision.as_ref().is_some_and(|decision| decision.state == DesiredState::Inactive);
+    let thawed = status.conditions.iter().any(|said| {
+        said.type_ == types::READY && matches!(said.reason.as_str(), "BlockedByPause" | "Paused")
+    });
     let stored = status.timers.as_ref().and_then(|timers| timers.shutdown_started_at);
-    stored.unwrap_or(if decided { snapshot.now } else { ruling.since })
+    stored.unwrap_or(if decided || thawed { snapshot.now } else { ruling.since })
 }
 
 fn timers(snapshot: &Snapshot, since: Timestamp) -> Timers {
@@ -115,7 +125,7 @@ fn wait_for_deletion(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) ->
         kind: "Machine".to_owned(),
         namespace: Some(snapshot.object.namespace.clone()),
         name: machine.name.clone(),
-        reason: format!("{}: {detail}", condition.reason),
+        reason: format!("{}: {detail}", condition.reason).chars().take(LONGEST_BLOCKER).collect(),
     });
     let mut plan = Plan::new(going(reason, message, ruling), timers(snapshot, clock.since));
     let eject = ruling.manner == Manner::Eject;
@@ -125,10 +135,9 @@ fn wait_for_deletion(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) ->
         (false, _) => LeavingStage::Deletion,
     };
     // A kill switch in the middle of a drain: noticed by Cluster API within its 20 s round.
+    plan.effects.extend(cordon(snapshot).filter(|_| eject));
     plan.effects.extend(build::machine_farewell(snapshot, machine, eject, eject));
     plan.leaving = Some(leaving(snapshot, &clock, stage, blockers.into_iter().collect()));
-    // At the promised instant `HandBackOverdue` appears, even if nothing moves.
-    plan.wake = if clock.gone_by > snapshot.now { Wake::at(clock.gone_by) } else { Wake::never() };
     plan
 }
 
@@ -138,6 +147,10 @@ fn clear_up(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     let mut waiting_for = Vec::new();
     for child in &snapshot.children {
         let Some(object) = child.object.as_ref().filter(|object| snapshot.owns_child(child, object)) else {
+            // Not known is not gone: forgotten now, it would never be found again.
+            if child.service.is_unknown() && snapshot.remembers(child) {
+                waiting_for.push(format!("{} {} (not looked up yet)", child.kind, snapshot.object.name));
+            }
             continue;
         };
         waiting_for.push(format!("{} {}", child.kind, snapshot.object.name));
@@ -165,24 +178,25 @@ fn clear_up(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
 fn gone(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     let mut plan = Plan::new(settled(snapshot, ruling), Timers::default());
     plan.is_gone = true;
-    if snapshot.object.deleted_at.is_none() {
+    if snapshot.object.deleted_at.is_none() || !snapshot.object.has_finalizer {
         return plan;
     }
-    let unknown = |service: &Service| matches!(service, Service::Resolving | Service::Unreachable(_));
     let looking: Vec<&str> =
-        snapshot.children.iter().filter(|c| unknown(&c.service)).map(|c| c.kind.as_str()).collect();
+        snapshot.children.iter().filter(|c| c.service.is_unknown()).map(|c| c.kind.as_str()).collect();
     if looking.is_empty() {
-        let kinds = snapshot.children.iter().filter_map(|child| match &child.service {
+        let children = snapshot.children.iter().filter_map(|child| match &child.service {
             Service::Served(resource) => Some(resource.clone()),
             // A kind that is gone has no objects; one that we may not touch we never made.
             Service::Resolving | Service::NotServed(_) | Service::NotAllowed(_) | Service::Unreachable(_) => {
                 None
             }
         });
-        plan.effects.push(Effect::RemoveFinalizer { kinds: kinds.collect() });
+        let kinds = std::iter::once(machine_resource()).chain(children).collect();
+        plan.effects.push(Effect::RemoveFinalizer { kinds });
     } else {
         let message = format!("looking whether any {} is left", looking.join(" or "));
         plan.standing = going("WaitingForMachineDeletion", message, ruling);
+        plan.is_gone = false;
     }
     plan
 }

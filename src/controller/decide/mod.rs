@@ -5,11 +5,13 @@
 mod leave;
 mod open;
 pub mod rule;
+#[cfg(test)]
+mod tests;
 
 use crate::api::condition::Phase;
 use crate::api::status::{DesiredState, Timers};
 use crate::controller::effect::{Decision, Effect, Standing, Wake};
-use crate::controller::snapshot::Snapshot;
+use crate::controller::snapshot::{Child, Snapshot};
 use rule::Ruling;
 
 /// What one concern wants.
@@ -48,7 +50,7 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
 /// `inSchedule`, `nextActivation` and `nextCleanup` follow the timetable under every rule, also while disabled.
 fn timetable_edge(snapshot: &Snapshot) -> Option<jiff::Timestamp> {
     let schedule = snapshot.target.schedule.as_ref().ok()?;
-    schedule.next_edge(snapshot.now).map(|edge| edge.at)
+    schedule.next_edge(rule::schedule_instant(snapshot)).map(|edge| edge.at)
 }
 
 fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
@@ -65,8 +67,9 @@ fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     if ruling.state == DesiredState::AsIs {
         return frozen(snapshot, "Paused", &ruling.message);
     }
-    if !snapshot.object.has_finalizer {
-        return first_sight(snapshot, ruling);
+    // A finalizer can no longer be added to what is being deleted; whatever is left of it goes all the same.
+    if !snapshot.object.has_finalizer && snapshot.object.deleted_at.is_none() {
+        return first_sight(snapshot);
     }
     match ruling.state {
         DesiredState::Active => open::plan(snapshot, ruling),
@@ -75,13 +78,7 @@ fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
 }
 
 /// The finalizer stands before anything that it guards; what it guards follows with the event of its write.
-fn first_sight(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
-    if snapshot.object.deleted_at.is_some() {
-        // Never ours, or already released: a finalizer can no longer be added.
-        let mut plan = Plan::new(leave::settled(snapshot, ruling), Timers::default());
-        plan.is_gone = true;
-        return plan;
-    }
+fn first_sight(snapshot: &Snapshot) -> Plan {
     let standing = Standing {
         phase: Phase::Pending,
         ready: Some(false),
@@ -89,7 +86,8 @@ fn first_sight(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
         message: "seen for the first time".to_owned(),
         stalled: false,
     };
-    let mut plan = Plan::new(standing, Timers::default());
+    // Timers stand: somebody may have taken the finalizer off in the middle of a run.
+    let mut plan = Plan::new(standing, snapshot.status.timers.clone().unwrap_or_default());
     plan.effects.push(Effect::AddFinalizer);
     plan
 }
@@ -104,13 +102,23 @@ fn let_go(snapshot: &Snapshot) -> Plan {
     plan
 }
 
+/// Neither in nor out: on its way in, or on its way out.
+fn is_half_way(snapshot: &Snapshot) -> bool {
+    let Some(machine) = snapshot.own_machine() else {
+        let is_ours =
+            |child: &Child| child.object.as_ref().is_some_and(|object| snapshot.owns_child(child, object));
+        return snapshot.children.iter().any(is_ours);
+    };
+    let is_cordoned =
+        snapshot.node.as_ref().is_some_and(|node| node.cordoned_by.as_ref() == Some(&snapshot.object.uid));
+    machine.deleted_at.is_some() || !machine.is_ready() || is_cordoned
+}
+
 /// Nothing is touched, and every timer stands still: thawing starts the grace anew.
 fn frozen(snapshot: &Snapshot, reason: &'static str, message: &str) -> Plan {
-    let held = snapshot.own_machine().is_some_and(|machine| machine.deleted_at.is_some());
     let ready = match reason {
         "BlockedByPause" => Some(false),
-        // Frozen half way: neither in nor out.
-        _ if held => None,
+        _ if is_half_way(snapshot) => None,
         _ => Some(true),
     };
     let standing = Standing {

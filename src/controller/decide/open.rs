@@ -30,10 +30,13 @@ fn wait_for_old_machine(snapshot: &Snapshot, machine: &Machine) -> Plan {
         Some(text) => format!("waiting for the previous Machine to go: {text}"),
         None => "waiting for the previous Machine to go; a new one follows".to_owned(),
     };
-    Plan::new(
-        waiting("WaitingForMachineDeletion", message),
+    let mut plan = Plan::new(
+        waiting("WaitingForMachineDeletion", one_line(&message)),
         snapshot.status.timers.clone().unwrap_or_default(),
-    )
+    );
+    // That leaving completes, with what was promised for it.
+    plan.leaving.clone_from(&snapshot.status.leaving);
+    plan
 }
 
 fn follow(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) -> Plan {
@@ -89,6 +92,12 @@ fn joining(snapshot: &Snapshot, machine: &Machine) -> Standing {
 
 /// Bootstrap and infrastructure first: Cluster API looks again only after 30 s when a Machine's parts are missing.
 fn build(snapshot: &Snapshot) -> Plan {
+    if let Some(plan) = leftovers(snapshot) {
+        return plan;
+    }
+    if snapshot.status.machine_ref.is_some() {
+        return after_the_last(snapshot);
+    }
     let templates = match &snapshot.target.templates {
         Ok(templates) => templates,
         Err(faults) => {
@@ -100,12 +109,6 @@ fn build(snapshot: &Snapshot) -> Plan {
         Ok(cluster) => cluster,
         Err(standing) => return blocked(snapshot, standing),
     };
-    if let Some(plan) = leftovers(snapshot) {
-        return plan;
-    }
-    if snapshot.status.machine_ref.is_some() {
-        return after_the_last(snapshot);
-    }
     let mut effects = Vec::new();
     for role in [Role::Bootstrap, Role::Infrastructure] {
         match create_child(snapshot, templates, cluster, role) {
@@ -165,16 +168,21 @@ fn ready_cluster(snapshot: &Snapshot) -> Result<&Cluster, Standing> {
 /// What an earlier run left: one host cannot be taken twice (a stale Node with its provider id would keep the new
 /// Machine from ever finding its own).
 fn leftovers(snapshot: &Snapshot) -> Option<Plan> {
-    let deleting = snapshot.children.iter().find(|child| child.object.as_ref().is_some_and(|o| o.deleting));
-    if let Some(child) = deleting {
+    if let Some(child) = snapshot.children.iter().find(|child| is_left_over(snapshot, child)) {
         let reason = match child.role {
             Role::Bootstrap => "WaitingForBootstrap",
             Role::Infrastructure => "WaitingForInfrastructure",
         };
-        return Some(blocked(
-            snapshot,
-            waiting(reason, format!("waiting for the previous {} to go", child.kind)),
-        ));
+        let message = format!("waiting for the previous {} to go", child.kind);
+        let mut plan = blocked(snapshot, waiting(reason, message));
+        // One that had a Machine goes with it (the garbage collector's work); what never had one goes by us.
+        if let (Service::Served(resource), Some(object)) = (&child.service, &child.object)
+            && !object.deleting
+            && object.machine_uid.is_none()
+        {
+            plan.effects.push(Effect::DeleteChild { resource: resource.clone(), uid: object.uid.clone() });
+        }
+        return Some(plan);
     }
     let node = stale_node(snapshot)?;
     let mut plan = blocked(
@@ -183,6 +191,19 @@ fn leftovers(snapshot: &Snapshot) -> Option<Plan> {
     );
     plan.effects.extend((!node.deleting).then(|| Effect::DeleteNode(edit(node))));
     Some(plan)
+}
+
+/// On its way out already; of a Machine that is no more (the collector takes it, and would take it from under a new
+/// Machine); or of a kind that the template no longer names, and that nobody would remember after the next create.
+fn is_left_over(snapshot: &Snapshot, child: &Child) -> bool {
+    let is_edited_away = !child.is_wanted && snapshot.target.templates.is_ok();
+    match &child.object {
+        Some(object) if object.deleting => true,
+        Some(object) => {
+            snapshot.owns_child(child, object) && (object.machine_uid.is_some() || is_edited_away)
+        }
+        None => is_edited_away && child.service.is_unknown() && snapshot.remembers(child),
+    }
 }
 
 fn create_child(

@@ -137,9 +137,12 @@ fn acted_since(snapshot: &Snapshot, schedule: &Schedule, at: Timestamp) -> Times
     let timetable_before = snapshot.status.decision.as_ref().is_some_and(|decision| {
         matches!(decision.rule, Rule::Exception | Rule::Window | Rule::OutsideWindows)
     });
+    // Only the rule changes (an exception begins within an open window): no edge of the verdict stands for that.
+    let verdict = state(schedule.is_active(at));
+    let turned = snapshot.status.decision.as_ref().is_some_and(|decision| decision.state != verdict);
     let edge = schedule.previous_edge(at).map(|edge| edge.at);
     match edge {
-        Some(edge) if unedited && timetable_before => edge,
+        Some(edge) if unedited && timetable_before && turned => edge,
         _ => snapshot.now,
     }
 }
@@ -148,8 +151,13 @@ fn acted_since(snapshot: &Snapshot, schedule: &Schedule, at: Timestamp) -> Times
 fn without_schedule(snapshot: &Snapshot) -> Match {
     let promised = snapshot.status.next_cleanup;
     let is_lent = snapshot.own_machine().is_some_and(|machine| machine.deleted_at.is_none());
-    let was_active =
-        snapshot.status.decision.as_ref().is_some_and(|decision| decision.state == DesiredState::Active);
+    let status = &snapshot.status;
+    let was_active = status.decision.as_ref().is_some_and(|decision| match decision.state {
+        DesiredState::Active => true,
+        DesiredState::Inactive => false,
+        // Lent when the pause began, unless it was on its way out.
+        DesiredState::AsIs => status.last_run.as_ref().is_some_and(|run| run.closed_at.is_none()),
+    });
     let is_over = promised.is_some_and(|end| end <= snapshot.now);
     let (active, since) = match promised {
         _ if !(is_lent && was_active) => (false, snapshot.now),

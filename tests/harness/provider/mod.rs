@@ -1,7 +1,7 @@
 //! A stub Cluster API provider: real objects and finalizers in, real Nodes out, hosts imagined.
 //!
-//! One instance serves all namespaces. What a machine does is set by [`Provider::behave`] for a namespace, or by
-//! `spec.stub` on the object itself, which goes before.
+//! One instance serves all namespaces. What a machine does is set by [`Provider::behave`] for a namespace, or
+//! by `spec.stub` on the object itself, which goes before.
 
 mod behaviour;
 mod cluster;
@@ -31,7 +31,7 @@ pub use behaviour::Behaviour;
 
 /// User of the provider on both planes.
 pub const USER: &str = "stub-provider";
-/// Held by a StubMachine while its host exists.
+/// Held by a `StubMachine` while its host exists.
 pub const FINALIZER: &str = "stub.infrastructure.cluster.x-k8s.io";
 
 /// The provider's CRDs.
@@ -119,7 +119,8 @@ impl Provider {
         let machines = machines(&context).reconcile_all_on(triggers);
         let machines = run(machines, &context, machine::reconcile);
         let configs = run(all(&context, bootstrap()), &context, cluster::reconcile_config);
-        let clusters = run(all(&context, infrastructure("StubCluster")), &context, cluster::reconcile_cluster);
+        let clusters =
+            run(all(&context, infrastructure("StubCluster")), &context, cluster::reconcile_cluster);
         let planes = run(all(&context, control_plane()), &context, cluster::reconcile_control_plane);
         let everything = futures::future::join4(machines, configs, clusters, planes);
         let task = tokio::runtime::Handle::current().spawn(async {
@@ -195,17 +196,22 @@ fn all(context: &Context, resource: ApiResource) -> Controller<DynamicObject> {
     Controller::new_with(api, watcher::Config::default(), resource).trigger_backoff(Steady)
 }
 
-/// StubMachines, and the Machines that tell when there is bootstrap data.
+/// `StubMachine`s, and the Machines that tell when there is bootstrap data.
 fn machines(context: &Context) -> Controller<DynamicObject> {
     let machines = Api::all_with(context.management.clone(), &machine());
     let stub = infrastructure("StubMachine");
     let to_stub = stub.clone();
-    all(context, stub).watches_with(machines, machine(), watcher::Config::default(), move |machine: DynamicObject| {
-        let reference = &machine.data["spec"]["infrastructureRef"];
-        let name = reference["name"].as_str().filter(|_| reference["kind"] == "StubMachine")?;
-        let namespace = machine.namespace().unwrap_or_default();
-        Some(ObjectRef::new_with(name, to_stub.clone()).within(&namespace))
-    })
+    all(context, stub).watches_with(
+        machines,
+        machine(),
+        watcher::Config::default(),
+        move |machine: DynamicObject| {
+            let reference = &machine.data["spec"]["infrastructureRef"];
+            let name = reference["name"].as_str().filter(|_| reference["kind"] == "StubMachine")?;
+            let namespace = machine.namespace().unwrap_or_default();
+            Some(ObjectRef::new_with(name, to_stub.clone()).within(&namespace))
+        },
+    )
 }
 
 fn run<F>(
@@ -220,7 +226,8 @@ where
         let work = reconcile(object, context);
         async move { work.await.map_err(Failed) }
     };
-    let on_error = |_: Arc<DynamicObject>, _: &Failed, _: Arc<Context>| Action::requeue(Duration::from_millis(250));
+    let on_error =
+        |_: Arc<DynamicObject>, _: &Failed, _: Arc<Context>| Action::requeue(Duration::from_millis(250));
     controller.run(reconcile, on_error, context.clone()).for_each(|_| std::future::ready(())).boxed()
 }
 

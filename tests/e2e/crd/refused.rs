@@ -1,0 +1,77 @@
+//! What the server must refuse, field and words.
+
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use super::{api, cases, create, namespace, server};
+
+/// Field and message of each cause of a refusal.
+fn causes(refusal: kube::Error) -> Vec<(String, String)> {
+    match refusal {
+        kube::Error::Api(status) if status.code == 422 => {
+            let causes = status.details.map(|details| details.causes).unwrap_or_default();
+            causes.into_iter().map(|cause| (cause.field, cause.message)).collect()
+        }
+        other => panic!("not a refusal: {other}"),
+    }
+}
+
+/// What stands beside the true cause: that the other rules were not asked.
+fn is_remark(cause: &(String, String)) -> bool {
+    cause.1.contains("some validation rules were not checked")
+}
+
+#[tokio::test]
+async fn each_bad_object_is_refused_with_the_field_and_the_right_words() {
+    let client = server().await.management().client().await;
+    let cases = cases::read(include_str!("refused.yaml"));
+    let mut wrong = Vec::new();
+    for case in &cases {
+        match create(&client, "default", &case.object(), true).await {
+            Ok(_) => wrong.push(format!("{}: accepted", case.name)),
+            Err(refusal) => {
+                let mut causes = causes(refusal);
+                causes.retain(|cause| !is_remark(cause));
+                let right = |(field, message): &(String, String)| {
+                    *field == case.field && message.contains(&case.says)
+                };
+                // One fault, one cause: a second would send the reader looking for a fault that is not there.
+                if causes.len() != 1 || !causes.iter().any(right) {
+                    wrong.push(format!(
+                        "{}: expected {}: {}; said {causes:#?}",
+                        case.name, case.field, case.says
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    assert!(cases.len() >= 190, "the table lost rows: {}", cases.len());
+}
+
+#[tokio::test]
+async fn a_machine_does_not_change_its_cluster() {
+    let client = server().await.management().client().await;
+    namespace(&client, "immutable").await;
+    let machines = api(&client, "immutable", "ScheduledMachine");
+    create(&client, "immutable", &cases::good("ScheduledMachine"), false).await.unwrap();
+    let patch = |spec: serde_json::Value| Patch::Merge(json!({ "spec": spec }));
+    let params = PatchParams::default();
+    let refusal = machines.patch("good", &params, &patch(json!({"clusterName": "other"}))).await.unwrap_err();
+    let causes = causes(refusal);
+    let (field, message) = &causes[0];
+    assert_eq!((causes.len(), field.as_str()), (1, "spec.clusterName"), "{causes:?}");
+    assert!(message.contains("clusterName is immutable"), "{message}");
+    // All else may be edited, the same name included.
+    let all_else = json!({
+        "clusterName": "risk-grid", "priority": 9, "killSwitch": true, "nodeDrainTimeout": "1h",
+        "nodeTaints": [{"key": "lent", "effect": "NoSchedule"}], "killIfCommands": ["idea"],
+        "schedule": {"enabled": false, "hoursOfDay": ["10"]},
+        "infrastructureSpec": {"kind": "Metal3Machine", "spec": {"address": null}},
+    });
+    machines.patch("good", &params, &patch(all_else)).await.unwrap();
+    // An edit is checked like a creation.
+    let bad = patch(json!({"schedule": {"hoursOfDay": ["25"]}}));
+    let refusal = machines.patch("good", &params, &bad).await.unwrap_err();
+    assert!(refusal.to_string().contains("must be hours from 0 to 23"), "{refusal}");
+}
