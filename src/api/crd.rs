@@ -40,7 +40,9 @@ pub fn render(definitions: &[CustomResourceDefinition], format: Format) -> Resul
     match format {
         Format::Yaml => definitions
             .iter()
-            .map(|crd| serde_saphyr::to_string(crd).map(|text| format!("---\n{text}")).map_err(RenderError::Yaml))
+            .map(|crd| {
+                serde_saphyr::to_string(crd).map(|text| format!("---\n{text}")).map_err(RenderError::Yaml)
+            })
             .collect(),
         Format::Json => {
             let list: Value = json!({ "apiVersion": "v1", "kind": "List", "items": definitions });

@@ -29,7 +29,11 @@ use super::schema::{self, hold};
     printcolumn(name = "Machine", type_ = "string", json_path = ".spec.scheduledMachine"),
     printcolumn(name = "From", type_ = "string", json_path = ".spec.from"),
     printcolumn(name = "Until", type_ = "string", json_path = ".spec.until"),
-    printcolumn(name = "InForce", type_ = "string", json_path = ".status.conditions[?(@.type==\"InForce\")].status"),
+    printcolumn(
+        name = "InForce",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"InForce\")].status"
+    ),
     printcolumn(name = "Reason", type_ = "string", json_path = ".spec.reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Origin", type_ = "string", json_path = ".spec.origin", priority = 1),

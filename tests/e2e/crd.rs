@@ -70,7 +70,8 @@ async fn until_in_force(planes: &ControlPlanes) {
     }
     let mut hold = cases::good("MachineHold");
     hold["spec"]["reason"] = json!("");
-    while !matches!(create(&client, "default", &hold, true).await, Err(kube::Error::Api(e)) if e.code == 422) {
+    while !matches!(create(&client, "default", &hold, true).await, Err(kube::Error::Api(e)) if e.code == 422)
+    {
         assert!(Instant::now() < deadline, "the new definitions do not come into force");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

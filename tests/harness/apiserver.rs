@@ -160,7 +160,8 @@ pub async fn start_controllers(
     manifests::install(client, vec![binding]).await?;
     let kubeconfig = ground.kubeconfig(&format!("{plane}-controllers.kubeconfig"), server, KCM, &[])?;
     let kubeconfig = kubeconfig.display();
-    let controllers = if with_nodes { format!("{CONTROLLERS},{NODE_CONTROLLERS}") } else { CONTROLLERS.to_owned() };
+    let controllers =
+        if with_nodes { format!("{CONTROLLERS},{NODE_CONTROLLERS}") } else { CONTROLLERS.to_owned() };
     let spec = || {
         let port = ports::free();
         let args = vec![

@@ -55,7 +55,8 @@ impl Call {
     /// Each call is one line: that of its answer, or of its beginning if it is a watch.
     fn parse(line: &str) -> Option<Self> {
         let event: Value = serde_json::from_str(line).ok()?;
-        let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let text =
+            |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let verb = text("/verb");
         let wanted = if verb == "watch" { "ResponseStarted" } else { "ResponseComplete" };
         let stage = text("/stage");
@@ -77,7 +78,10 @@ impl Call {
             resource,
             namespace: text("/objectRef/namespace"),
             name: text("/objectRef/name"),
-            code: event.pointer("/responseStatus/code").and_then(Value::as_u64).map_or(0, |c| c.try_into().unwrap_or(0)),
+            code: event
+                .pointer("/responseStatus/code")
+                .and_then(Value::as_u64)
+                .map_or(0, |c| c.try_into().unwrap_or(0)),
             uri: text("/requestURI"),
         })
     }

@@ -105,7 +105,9 @@ fn cache_root() -> Result<PathBuf> {
     let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
     let cache = match named {
         Some(dir) => dir,
-        None => std::env::home_dir().ok_or("no home directory to keep built control planes in")?.join(".cache"),
+        None => {
+            std::env::home_dir().ok_or("no home directory to keep built control planes in")?.join(".cache")
+        }
     };
     Ok(cache.join("5spot").join("control-planes"))
 }

@@ -41,7 +41,11 @@ pub struct Package {
 /// All of them; the module names the same as its tools.
 pub const PACKAGES: [Package; 6] = [
     Package { name: "etcd", output: "server", import: "go.etcd.io/etcd/server/v3" },
-    Package { name: "kube-apiserver", output: "kube-apiserver", import: "k8s.io/kubernetes/cmd/kube-apiserver" },
+    Package {
+        name: "kube-apiserver",
+        output: "kube-apiserver",
+        import: "k8s.io/kubernetes/cmd/kube-apiserver",
+    },
     Package {
         name: "kube-controller-manager",
         output: "kube-controller-manager",
@@ -150,7 +154,9 @@ impl Build<'_> {
         args.extend(self.packages.iter().map(|p| p.import.to_owned()));
         // The whole environment: proxies, module caches and certificates are the user's business.
         let mut env: Vec<_> = std::env::vars().collect();
-        env.extend([("CGO_ENABLED", "0"), ("GOTOOLCHAIN", "local")].map(|(k, v)| (k.to_owned(), v.to_owned())));
+        env.extend(
+            [("CGO_ENABLED", "0"), ("GOTOOLCHAIN", "local")].map(|(k, v)| (k.to_owned(), v.to_owned())),
+        );
         let spec = Spec { name: "build".to_owned(), program: "go".into(), args, env };
         let mut build = Component::start(self.work, spec)?;
         watch_progress(&mut build)?;

@@ -12,7 +12,8 @@ use super::process::{Component, Spec, start_ready};
 pub async fn start(dir: &Path, binaries: &Binaries) -> Result<(Component, String)> {
     let spec = || {
         let (client, peer) = (ports::free(), ports::free());
-        let (client_url, peer_url) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let (client_url, peer_url) =
+            (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
         let args = vec![
             format!("--data-dir={}", dir.join("etcd").display()),
             format!("--listen-client-urls={client_url}"),

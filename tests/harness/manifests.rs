@@ -60,7 +60,9 @@ async fn served(client: &Client, crds: &[String]) -> Result<()> {
         let crd = loop {
             let crd = api.get(name).await?;
             let conditions = crd.status.as_ref().and_then(|status| status.conditions.as_ref());
-            if conditions.is_some_and(|all| all.iter().any(|c| c.type_ == "Established" && c.status == "True")) {
+            if conditions
+                .is_some_and(|all| all.iter().any(|c| c.type_ == "Established" && c.status == "True"))
+            {
                 break crd;
             }
             wait_a_little(&mut tries, name).await?;

@@ -69,7 +69,8 @@ impl Plane {
     async fn start(ground: Arc<Ground>, name: &'static str, cidr: &str, with_nodes: bool) -> Result<Self> {
         let (component, port) = apiserver::start(&ground, name, cidr).await?;
         let server = format!("https://127.0.0.1:{port}");
-        let kubeconfig = ground.kubeconfig(&format!("{name}.kubeconfig"), &server, "admin", &["system:masters"])?;
+        let kubeconfig =
+            ground.kubeconfig(&format!("{name}.kubeconfig"), &server, "admin", &["system:masters"])?;
         let admin = std::fs::read_to_string(&kubeconfig)?;
         let client = client_from(&admin).await?;
         let controllers = apiserver::start_controllers(&ground, name, &server, &client, with_nodes).await?;
@@ -263,7 +264,10 @@ impl ControlPlanes {
         let dir = self.ground.dir.display();
         let mut script = std::fs::File::create(&path)?;
         writeln!(script, "#!/bin/sh\n# Ends the control planes of {dir} and removes them.")?;
-        writeln!(script, "cd / && for pid in '{dir}'/pids/*; do kill -s KILL -- \"-$(cat \"$pid\")\"; done 2>/dev/null")?;
+        writeln!(
+            script,
+            "cd / && for pid in '{dir}'/pids/*; do kill -s KILL -- \"-$(cat \"$pid\")\"; done 2>/dev/null"
+        )?;
         writeln!(script, "sleep 0.2; rm -rf '{dir}'")?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
         for component in self.components() {

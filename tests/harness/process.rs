@@ -236,7 +236,11 @@ impl Drop for Keeper {
 }
 
 /// Waits until `probe` is true, the component has ended, or `patience` is over; the error carries the log's tail.
-pub async fn ready(component: &mut Component, patience: Duration, probe: impl AsyncFn() -> bool) -> Result<()> {
+pub async fn ready(
+    component: &mut Component,
+    patience: Duration,
+    probe: impl AsyncFn() -> bool,
+) -> Result<()> {
     let deadline = Instant::now() + patience;
     loop {
         if let Some(status) = component.ended() {

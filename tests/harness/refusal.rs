@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Client};
@@ -82,7 +84,8 @@ impl Refusal {
 
     async fn until(&self, client: &Client, refused: bool) {
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), &self.namespace);
-        let probe: ConfigMap = serde_json::from_value(json!({"metadata": {"name": self.name}})).expect("a probe");
+        let probe: ConfigMap =
+            serde_json::from_value(json!({"metadata": {"name": self.name}})).expect("a probe");
         let dry_run = PostParams { dry_run: true, ..PostParams::default() };
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -109,8 +112,6 @@ impl Drop for Refusal {
             return;
         }
         let (kubeconfig, name) = (self.kubeconfig.clone(), self.name.clone());
-        drop(runtime::spawn(async move {
-            remove(&client_from(&kubeconfig).await?, &name).await
-        }));
+        drop(runtime::spawn(async move { remove(&client_from(&kubeconfig).await?, &name).await }));
     }
 }

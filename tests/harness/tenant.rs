@@ -110,7 +110,9 @@ impl Tenant {
         object["kind"] = json!(resource.kind);
         let object: DynamicObject = serde_json::from_value(object).expect("an object");
         let created = self.api(resource).create(&PostParams::default(), &object).await;
-        created.unwrap_or_else(|trouble| panic!("cannot create {} in {}: {trouble}", resource.kind, self.namespace))
+        created.unwrap_or_else(|trouble| {
+            panic!("cannot create {} in {}: {trouble}", resource.kind, self.namespace)
+        })
     }
 
     async fn make_namespaces(&self) {
@@ -140,8 +142,7 @@ impl Tenant {
         let endpoint = json!({"host": "127.0.0.1", "port": self.planes.workload().port()});
         let stub_cluster = provider::infrastructure("StubCluster");
         let control_plane = provider::control_plane();
-        let reference =
-            |resource: &ApiResource| json!({"apiGroup": resource.group, "kind": resource.kind, "name": cluster});
+        let reference = |resource: &ApiResource| json!({"apiGroup": resource.group, "kind": resource.kind, "name": cluster});
         let spec = json!({
             "controlPlaneEndpoint": endpoint,
             "infrastructureRef": reference(&stub_cluster),

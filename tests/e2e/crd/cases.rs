@@ -39,7 +39,9 @@ pub(super) fn read(table: &str) -> Vec<Case> {
 /// An object without fault and without anything that it need not say.
 pub(super) fn good(kind: &str) -> Value {
     let spec = match kind {
-        "MachineHold" => json!({ "scheduledMachine": "ws-17", "state": "Inactive", "reason": "release night" }),
+        "MachineHold" => {
+            json!({ "scheduledMachine": "ws-17", "state": "Inactive", "reason": "release night" })
+        }
         _ => json!({
             "clusterName": "risk-grid",
             "schedule": { "daysOfWeek": ["mon-fri"], "hoursOfDay": ["9-17"] },

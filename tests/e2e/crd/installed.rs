@@ -65,13 +65,16 @@ fn a_reader_that_leaves_early_is_no_failure() {
 
 #[test]
 fn a_wrong_call_is_status_2_and_says_so_on_stderr() {
-    for call in [&["crd", "print", "--format", "toml"][..], &["crd", "show"][..], &["crd"][..], &["--what"][..]] {
+    for call in
+        [&["crd", "print", "--format", "toml"][..], &["crd", "show"][..], &["crd"][..], &["--what"][..]]
+    {
         let ended = Command::new(env!("CARGO_BIN_EXE_5spot")).args(call).output().unwrap();
         assert_eq!(ended.status.code(), Some(2), "{call:?}");
         assert!(ended.stdout.is_empty() && !ended.stderr.is_empty(), "{call:?}: {}", said(&ended));
     }
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let print = Command::new(env!("CARGO_BIN_EXE_5spot")).args(["crd", "print"]).stdout(full).output().unwrap();
+    let print =
+        Command::new(env!("CARGO_BIN_EXE_5spot")).args(["crd", "print"]).stdout(full).output().unwrap();
     assert_eq!(print.status.code(), Some(1), "{}", said(&print));
 }
 
@@ -128,22 +131,24 @@ async fn kubectl_shows_the_columns_and_the_status_is_kept_whole() {
     let table = |what: &str| {
         let shown = kubectl(planes).args(["get", what, "-n", "shown", "-o", "wide"]).output().unwrap();
         let shown = String::from_utf8(shown.stdout).unwrap();
-        let mut lines = shown.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()));
+        let mut lines =
+            shown.lines().map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()));
         let header: Vec<_> = lines.next().unwrap().map(str::to_owned).collect();
         let row: Vec<_> = lines.next().unwrap().map(str::to_owned).collect();
         (header.join(" "), row)
     };
     let (header, row) = table("sm");
+    assert_eq!(header, "NAME PHASE READY RULE ENABLED CLUSTER NODE NEXT AGE INSCHEDULE DAYS HOURS ZONE");
     assert_eq!(
-        header,
-        "NAME PHASE READY RULE ENABLED CLUSTER NODE NEXT AGE INSCHEDULE DAYS HOURS ZONE"
+        row[..8].join("|"),
+        "good|ShuttingDown|True|Window|true|risk-grid|node-17|leaves Mon 07:00 GMT"
     );
-    assert_eq!(row[..8].join("|"), "good|ShuttingDown|True|Window|true|risk-grid|node-17|leaves Mon 07:00 GMT");
     assert_eq!(row[9..].join("|"), r#"true|["mon-fri"]|["9-17"]|UTC"#);
     let (header, row) = table("mh");
     assert!(header.starts_with("NAME STATE MACHINE"), "{header}");
     assert_eq!(row[..3].join("|"), "good|Inactive|ws-17");
-    let category = kubectl(planes).args(["get", "cluster-api", "-n", "shown", "-o", "name"]).output().unwrap();
+    let category =
+        kubectl(planes).args(["get", "cluster-api", "-n", "shown", "-o", "name"]).output().unwrap();
     assert_eq!(said(&category).lines().count(), 2, "{}", said(&category));
 
     for (selector, found) in [("spec.clusterName=risk-grid", 1), ("spec.clusterName=other", 0)] {

@@ -26,7 +26,8 @@ pub(super) async fn as_the_predecessor_left_it(planes: &ControlPlanes) {
     apply.stdin.take().expect("its input").write_all(include_bytes!("predecessor.yaml")).expect("to write");
     let applied = apply.wait_with_output().expect("kubectl");
     assert!(applied.status.success(), "{}", said(&applied));
-    let wait = ["wait", "--for=condition=Established", "crd/scheduledmachines.5spot.finos.org", "--timeout=30s"];
+    let wait =
+        ["wait", "--for=condition=Established", "crd/scheduledmachines.5spot.finos.org", "--timeout=30s"];
     assert!(kubectl(planes).args(wait).output().expect("kubectl").status.success());
     let client = planes.management().client().await;
     namespace(&client, NAMESPACE).await;

@@ -31,7 +31,9 @@ pub async fn reconcile_config(object: Arc<DynamicObject>, context: Arc<Context>)
     if done || object.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }
-    if let Some(message) = context.behaviour(&object)?.fail.filter(|_| object.data["spec"]["stub"]["fail"].is_string()) {
+    if let Some(message) =
+        context.behaviour(&object)?.fail.filter(|_| object.data["spec"]["stub"]["fail"].is_string())
+    {
         let ready = json!({
             "type": "Ready", "status": "False", "reason": "Failed", "message": message,
             "lastTransitionTime": "2000-01-01T00:00:00Z",
@@ -49,12 +51,14 @@ pub async fn reconcile_config(object: Arc<DynamicObject>, context: Arc<Context>)
         "type": "cluster.x-k8s.io/secret",
         "stringData": {"value": "#!/bin/sh"},
     }))?;
-    let secrets: Api<Secret> = Api::namespaced(context.management.clone(), &object.namespace().unwrap_or_default());
+    let secrets: Api<Secret> =
+        Api::namespaced(context.management.clone(), &object.namespace().unwrap_or_default());
     match secrets.create(&PostParams::default(), &secret).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {}
         other => drop(other?),
     }
-    let status = json!({"ready": true, "dataSecretName": name, "initialization": {"dataSecretCreated": true}});
+    let status =
+        json!({"ready": true, "dataSecretName": name, "initialization": {"dataSecretCreated": true}});
     context.set_status(&object, &bootstrap(), status).await?;
     Ok(Action::await_change())
 }

@@ -119,7 +119,8 @@ impl Provider {
         let machines = machines(&context).reconcile_all_on(triggers);
         let machines = run(machines, &context, machine::reconcile);
         let configs = run(all(&context, bootstrap()), &context, cluster::reconcile_config);
-        let clusters = run(all(&context, infrastructure("StubCluster")), &context, cluster::reconcile_cluster);
+        let clusters =
+            run(all(&context, infrastructure("StubCluster")), &context, cluster::reconcile_cluster);
         let planes = run(all(&context, control_plane()), &context, cluster::reconcile_control_plane);
         let everything = futures::future::join4(machines, configs, clusters, planes);
         let task = tokio::runtime::Handle::current().spawn(async {
@@ -200,12 +201,17 @@ fn machines(context: &Context) -> Controller<DynamicObject> {
     let machines = Api::all_with(context.management.clone(), &machine());
     let stub = infrastructure("StubMachine");
     let to_stub = stub.clone();
-    all(context, stub).watches_with(machines, machine(), watcher::Config::default(), move |machine: DynamicObject| {
-        let reference = &machine.data["spec"]["infrastructureRef"];
-        let name = reference["name"].as_str().filter(|_| reference["kind"] == "StubMachine")?;
-        let namespace = machine.namespace().unwrap_or_default();
-        Some(ObjectRef::new_with(name, to_stub.clone()).within(&namespace))
-    })
+    all(context, stub).watches_with(
+        machines,
+        machine(),
+        watcher::Config::default(),
+        move |machine: DynamicObject| {
+            let reference = &machine.data["spec"]["infrastructureRef"];
+            let name = reference["name"].as_str().filter(|_| reference["kind"] == "StubMachine")?;
+            let namespace = machine.namespace().unwrap_or_default();
+            Some(ObjectRef::new_with(name, to_stub.clone()).within(&namespace))
+        },
+    )
 }
 
 fn run<F>(
@@ -220,7 +226,8 @@ where
         let work = reconcile(object, context);
         async move { work.await.map_err(Failed) }
     };
-    let on_error = |_: Arc<DynamicObject>, _: &Failed, _: Arc<Context>| Action::requeue(Duration::from_millis(250));
+    let on_error =
+        |_: Arc<DynamicObject>, _: &Failed, _: Arc<Context>| Action::requeue(Duration::from_millis(250));
     controller.run(reconcile, on_error, context.clone()).for_each(|_| std::future::ready(())).boxed()
 }
 
