@@ -1,4 +1,4 @@
-//! `5spot`.
+//! `5spot`: argument zero or subcommand, run, exit status.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Write};
@@ -6,24 +6,85 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fivespot::api::crd;
-use fivespot::cli::{Cli, Command, CrdCommand, CrdFormat};
+use fivespot::cli::{Cli, Command, ControllerArgs, CrdCommand, CrdFormat};
+use fivespot::controller::{self, Settings};
+use fivespot::runtime::{Tasks, stop_signal};
+use fivespot::{config, telemetry};
+use kube::Client;
+use tokio::sync::watch;
+
+type Failure = Box<dyn Error>;
 
 fn main() -> ExitCode {
     // A wrong call ends here, with a usage message and status 2.
-    let done = match Cli::parse().command {
+    let outcome = match Cli::parse().command {
+        Command::Controller(typed) => return run_controller(&typed),
         Command::Crd { command: CrdCommand::Print { format } } => print_definitions(format),
     };
-    match done {
+    exit(outcome, ExitCode::FAILURE)
+}
+
+fn exit(outcome: Result<(), Failure>, failed: ExitCode) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to hear it if stderr is gone as well.
             let _ = writeln!(io::stderr(), "5spot: {error}");
-            ExitCode::FAILURE
+            failed
         }
     }
 }
 
-fn print_definitions(format: CrdFormat) -> Result<(), Box<dyn Error>> {
+fn run_controller(typed: &ControllerArgs) -> ExitCode {
+    let bad_usage = ExitCode::from(2);
+    let config = match config::controller(typed) {
+        Ok(config) => config,
+        Err(error) => return exit(Err(error.into()), bad_usage),
+    };
+    if let Err(error) = telemetry::logs::start(&config.log, config.log_format) {
+        return exit(Err(format!("RUST_LOG={:?}: {error}", config.log).into()), bad_usage);
+    }
+    let settings = Settings {
+        namespace: config.watch_namespace,
+        allowed_groups: config.allowed_groups,
+        instance: config.instance,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    exit(
+        runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(&settings))),
+        ExitCode::FAILURE,
+    )
+}
+
+async fn serve(settings: &Settings) -> Result<(), Failure> {
+    let mut config = kube::Config::infer().await?;
+    // kube's own retries can keep one call for minutes; ours are per object and seen in its status.
+    config.default_retry = false;
+    let client = Client::try_from(config)?;
+    let stop = stop_signal()?;
+    let (stopping, stopped) = watch::channel(false);
+    let mut intake_end = stopped.clone();
+    let mut tasks = Tasks::default();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = settings.namespace, "controller starts");
+    controller::start(client, settings, &mut tasks, async move {
+        // An error means that the sender is gone, and with it the process.
+        let _ = intake_end.wait_for(|stop| *stop).await;
+    });
+    tokio::select! {
+        () = stop => {}
+        end = tasks.first_end() => return Err(end.into()),
+    }
+    tracing::info!("stopping: no new passes");
+    stopping.send_replace(true);
+    tokio::select! {
+        () = stop_signal()? => return Err("stopped by a second signal".into()),
+        () = tasks.wind_down("passes") => {}
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn print_definitions(format: CrdFormat) -> Result<(), Failure> {
     let format = match format {
         CrdFormat::Yaml => crd::Format::Yaml,
         CrdFormat::Json => crd::Format::Json,

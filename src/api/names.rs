@@ -26,6 +26,8 @@ pub const ANNOTATION_CORDONED_BY: &str = "5spot.finos.org/cordoned-by";
 /// Put on every bootstrap and infrastructure object: some providers write into the annotation map without asking
 /// whether there is one (`k0smotron` copies the pool entry's annotations into a nil map and panics).
 pub const ANNOTATION_MANAGED_BY: &str = "5spot.finos.org/managed-by";
+/// On the Machine: a digest of the templates it was built from.
+pub const ANNOTATION_TEMPLATE_HASH: &str = "5spot.finos.org/template-hash";
 /// Cluster API: leave this object alone.
 pub const ANNOTATION_CAPI_PAUSED: &str = "cluster.x-k8s.io/paused";
 /// `clusterctl move` is deleting the source copy: let go, untouched.

@@ -17,7 +17,7 @@ pub struct Audit {
 
 /// A place in the log.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Mark(u64);
+pub struct Mark(pub u64);
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -218,8 +218,8 @@ impl Audit {
         Calls(text.lines().filter_map(Call::parse).collect())
     }
 
-    /// Reads on until `found` holds for the calls after `mark`, and returns them. The line of a call may come a
-    /// moment after its answer. Panics after `patience` with the calls that it saw.
+    /// Reads on until `found` holds for the calls after `mark`, and returns them. The line of a call may come
+    /// a moment after its answer. Panics after `patience` with the calls that it saw.
     #[track_caller]
     pub fn until(
         &self,

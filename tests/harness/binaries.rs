@@ -37,8 +37,8 @@ pub struct Supplied {
 }
 
 impl Supplied {
-    /// Looks into the directory that `KUBEBUILDER_ASSETS` names. Without etcd and kube-apiserver it is of no use:
-    /// then everything is built, and the note says why.
+    /// Looks into the directory that `KUBEBUILDER_ASSETS` names. Without etcd and kube-apiserver it is of no
+    /// use: then everything is built, and the note says why.
     pub fn look(assets: Option<&Path>) -> Self {
         let Some(dir) = assets.filter(|dir| !dir.as_os_str().is_empty()) else {
             return Self::default();
@@ -59,8 +59,8 @@ impl Supplied {
 }
 
 impl Binaries {
-    /// Finds them: in `KUBEBUILDER_ASSETS`, else in the cache, else builds them into the cache. Blocks, the first
-    /// time for minutes.
+    /// Finds them: in `KUBEBUILDER_ASSETS`, else in the cache, else builds them into the cache. Blocks, the
+    /// first time for minutes.
     pub fn locate() -> Result<Self> {
         let supplied = Supplied::look(std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from).as_deref());
         if let Some(note) = &supplied.note {

@@ -60,8 +60,8 @@ fn module() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("control-planes")
 }
 
-/// The directory that holds these packages' binaries, built now if need be. Of several processes that want it one
-/// builds, the others wait.
+/// The directory that holds these packages' binaries, built now if need be. Of several processes that want it
+/// one builds, the others wait.
 pub fn ensure(root: &Path, packages: &[&Package], kubectl: Option<&Path>) -> Result<PathBuf> {
     let go_mod = fs::read_to_string(module().join("go.mod"))?;
     let key = key(&go_mod, &fs::read_to_string(module().join("go.sum"))?, packages);
@@ -197,9 +197,9 @@ fn watch_progress(build: &mut Component) -> Result<()> {
             }
             return Err(format!(
                 "building the control planes failed after {seconds} s ({status})\n{}\n\
-                 Modules come through GOPROXY; see that it can be reached, then run again: what has been compiled \
-                 stays in Go's cache. Or set KUBEBUILDER_ASSETS to a directory with etcd and kube-apiserver to \
-                 build less.",
+                 Modules come through GOPROXY; see that it can be reached, then run again: what has been \
+                 compiled stays in Go's cache. Or set KUBEBUILDER_ASSETS to a directory with etcd and \
+                 kube-apiserver to build less.",
                 build.tail()
             )
             .into());
@@ -211,7 +211,7 @@ fn watch_progress(build: &mut Component) -> Result<()> {
             let compiled = log.lines().count() - fetched;
             let seconds = started.elapsed().as_secs();
             eprintln!(
-                "control planes: building for {seconds} s, {fetched} modules fetched, {compiled} packages compiled"
+                "control planes: building, {seconds} s, {fetched} modules fetched, {compiled} packages compiled"
             );
         }
         std::thread::sleep(Duration::from_millis(100));
@@ -228,7 +228,7 @@ fn check_go(go_mod: &str) -> Result<()> {
         Err(_) => String::new(),
     };
     let advice = format!(
-        "the tests' control planes are built from source once, which takes Go {wanted} or newer (https://go.dev/dl)"
+        "the tests' control planes are built from source once; that takes Go {wanted} or newer (go.dev/dl)"
     );
     let Some(found) = answer.split_whitespace().nth(2).and_then(|word| word.strip_prefix("go")) else {
         return Err(format!("no Go found: {advice}").into());

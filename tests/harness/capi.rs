@@ -14,26 +14,43 @@ use super::{Result, manifests, ports};
 /// The user it calls as on the management plane.
 pub const USER: &str = "capi-core";
 
-/// Installs and starts it.
-pub async fn start(ground: &Ground, server: &str, client: &Client) -> Result<Component> {
+/// Installs and starts it; the component and the port of its webhooks.
+pub async fn start(
+    ground: &Ground,
+    server: &str,
+    client: &Client,
+    extra: &[String],
+) -> Result<(Component, u16)> {
     let webhooks = ground.path("capi-webhooks");
     std::fs::create_dir_all(&webhooks)?;
     std::fs::copy(ground.path("serving.crt"), webhooks.join("tls.crt"))?;
     std::fs::copy(ground.path("serving.key"), webhooks.join("tls.key"))?;
     ground.kubeconfig("capi.kubeconfig", server, USER, &["system:masters"])?;
-    // The CRDs name the port, so a lost port is not tried again with another.
-    let port = ports::free();
-    let mut objects = crds(ground, port)?;
-    objects.push(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "capi-system"}}));
-    manifests::install(client, objects).await?;
-    let mut capi = Component::start(&ground.dir, spec(ground, port))?;
-    ready(&mut capi, Duration::from_secs(60), async || ports::open(port).await).await?;
-    manifests::install(client, webhook_configurations(ground, port)?).await?;
-    Ok(capi)
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "capi-system"}});
+    manifests::install(client, vec![namespace]).await?;
+    let mut tries = 0;
+    loop {
+        let port = ports::free();
+        // The CRDs name the port, so another port means to install them anew.
+        manifests::install(client, crds(ground, port)?).await?;
+        let mut capi = Component::start(&ground.dir, spec(ground, port, extra))?;
+        match ready(&mut capi, Duration::from_secs(60), async || ports::open(port).await).await {
+            Ok(()) => {
+                manifests::install(client, webhook_configurations(ground, port)?).await?;
+                return Ok((capi, port));
+            }
+            Err(trouble) => {
+                tries += 1;
+                if tries > 3 || !capi.lost_its_port() {
+                    return Err(trouble);
+                }
+            }
+        }
+    }
 }
 
-fn spec(ground: &Ground, port: u16) -> Spec {
-    let args = vec![
+fn spec(ground: &Ground, port: u16, extra: &[String]) -> Spec {
+    let mut args = vec![
         format!("--webhook-port={port}"),
         format!("--webhook-cert-dir={}", ground.path("capi-webhooks").display()),
         format!("--health-addr=127.0.0.1:{}", ports::free()),
@@ -44,6 +61,7 @@ fn spec(ground: &Ground, port: u16) -> Spec {
         "--kube-api-burst=400".to_owned(),
         "--v=2".to_owned(),
     ];
+    args.extend_from_slice(extra);
     // No POD_NAME: with it, the manager would try to reach the workload cluster from inside.
     let env = vec![("KUBECONFIG".to_owned(), ground.path("capi.kubeconfig").display().to_string())];
     Spec { name: "capi-core".to_owned(), program: ground.binaries.capi.clone(), args, env }

@@ -18,7 +18,8 @@ pub struct Setup {
     spec: Spec,
 }
 
-/// A running `5spot controller`. Clones are the same process; it is killed when the last one goes, or the tests end.
+/// A running `5spot controller`. Clones are the same process; it is killed when the last one goes, or the
+/// tests end.
 #[derive(Clone, Debug)]
 pub struct Controller {
     component: Arc<Mutex<Component>>,
@@ -27,15 +28,12 @@ pub struct Controller {
 
 impl Controller {
     /// `5spot controller` with JSON logs and that kubeconfig.
-    pub fn new(planes: &ControlPlanes, kubeconfig: &str) -> Setup {
-        let nth = COUNT.fetch_add(1, Ordering::Relaxed);
-        let dir = planes.dir().to_path_buf();
-        let name = format!("controller-{nth}");
-        let path = dir.join(format!("{name}.kubeconfig"));
+    pub fn setup(planes: &ControlPlanes, kubeconfig: &str) -> Setup {
+        let mut setup = Setup::of(planes, "controller", env!("CARGO_BIN_EXE_5spot"));
+        let path = setup.dir.join(format!("{}.kubeconfig", setup.spec.name));
         std::fs::write(&path, kubeconfig).expect("a kubeconfig");
-        let args = ["controller", "--log-format", "json"].map(str::to_owned).to_vec();
-        let env = vec![("KUBECONFIG".to_owned(), path.display().to_string())];
-        Setup { dir, spec: Spec { name, program: env!("CARGO_BIN_EXE_5spot").into(), args, env } }
+        setup = setup.env("KUBECONFIG", &path.display().to_string());
+        setup.arg("controller").arg("--log-format").arg("json")
     }
 
     fn component(&self) -> MutexGuard<'_, Component> {
@@ -76,6 +74,11 @@ impl Controller {
         setup.start()
     }
 
+    /// Lets it live on after this process; the pair's stop script ends it. See [`ControlPlanes::keep`].
+    pub fn keep(&self) {
+        self.component().keep();
+    }
+
     /// Everything it has written.
     pub fn log(&self) -> String {
         self.component().log()
@@ -83,6 +86,13 @@ impl Controller {
 }
 
 impl Setup {
+    /// Any program that is to end with the pair, with nothing in its environment but the path.
+    pub fn of(planes: &ControlPlanes, name: &str, program: impl Into<PathBuf>) -> Self {
+        let name = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let spec = Spec { name, program: program.into(), args: Vec::new(), env: Vec::new() };
+        Self { dir: planes.dir().to_path_buf(), spec }
+    }
+
     /// `--watch-namespace`.
     #[must_use]
     pub fn watch_namespace(self, namespace: &str) -> Self {

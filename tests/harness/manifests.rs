@@ -51,8 +51,8 @@ async fn put(client: &Client, object: Value) -> Result<()> {
     Ok(())
 }
 
-/// Waits until these CRDs are established and their lists answered: for a moment after a CRD's creation the server
-/// says `429 storage is (re)initializing`.
+/// Waits until these CRDs are established and their lists answered: for a moment after a CRD's creation the
+/// server says `429 storage is (re)initializing`.
 async fn served(client: &Client, crds: &[String]) -> Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for name in crds {

@@ -6,6 +6,8 @@
 //! let api: Api<DynamicObject> = tenant.machines();
 //! ```
 //!
+//! A test binary includes it under the name `harness`: `#[path = "../harness/mod.rs"] mod harness;`.
+//!
 //! Everything ends with the process that started it, however that process ends: see [`process`].
 #![allow(
     dead_code,
@@ -34,7 +36,6 @@ pub mod pki;
 pub mod plane;
 pub mod ports;
 pub mod process;
-pub mod proof;
 pub mod provider;
 pub mod proxy;
 pub mod refusal;

@@ -15,7 +15,7 @@ use super::audit::Audit;
 use super::binaries::Binaries;
 use super::process::{Component, Keeper, ready};
 use super::provider::Provider;
-use super::{Result, capi, etcd, kwok, manifests, provider, runtime};
+use super::{Result, capi, etcd, kwok, manifests, ports, provider, runtime};
 
 /// The pair that the tests of one binary share: started by the first that asks, ended with the process.
 pub async fn shared() -> &'static ControlPlanes {
@@ -39,16 +39,20 @@ pub async fn client_from(kubeconfig: &str) -> Result<Client> {
 }
 
 /// What to start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
-    /// The workload plane, kwok on it, Cluster API and the stub provider. Without them only etcd and the management
-    /// API server with its controllers start.
+    /// The workload plane, kwok on it, Cluster API and the stub provider. Without them only etcd and the
+    /// management API server with its controllers start.
     pub cluster_api: bool,
+    /// Flags for Cluster API's manager. It reconciles an object at most once a second, which makes a
+    /// Machine's way to Running, and out again, take 3 s each: `--feature-gates=ReconcilerRateLimiting=false`
+    /// is faster, and less real.
+    pub capi_args: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cluster_api: true }
+        Self { cluster_api: true, capi_args: Vec::new() }
     }
 }
 
@@ -161,7 +165,8 @@ impl Plane {
 pub struct ControlPlanes {
     // Dropped in this order: who depends on another goes first, and the directory last.
     provider: Option<Provider>,
-    capi: Option<Mutex<Component>>,
+    /// With the port of its webhooks.
+    capi: Option<(Mutex<Component>, u16)>,
     kwok: Option<Mutex<Component>>,
     workload: Option<Plane>,
     management: Plane,
@@ -184,7 +189,9 @@ impl ControlPlanes {
             if options.cluster_api {
                 let client = plane.client().await;
                 manifests::install(&client, provider::crds()?).await?;
-                capi = Some(Mutex::new(capi::start(&ground, plane.server(), &client).await?));
+                let (component, port) =
+                    capi::start(&ground, plane.server(), &client, &options.capi_args).await?;
+                capi = Some((Mutex::new(component), port));
             }
             Result::<_>::Ok((plane, capi))
         };
@@ -206,7 +213,7 @@ impl ControlPlanes {
         Ok(Self { provider, capi, kwok, workload, management, etcd, keeper, ground })
     }
 
-    /// Where ScheduledMachines, Clusters and Machines are.
+    /// Where `ScheduledMachine`s, Clusters and Machines are.
     pub fn management(&self) -> &Plane {
         &self.management
     }
@@ -244,21 +251,35 @@ impl ControlPlanes {
     fn components(&self) -> impl Iterator<Item = &Mutex<Component>> {
         let planes = [Some(&self.management), self.workload.as_ref()].into_iter().flatten();
         let planes = planes.flat_map(|plane| [&plane.controllers, &plane.apiserver]);
-        self.capi.iter().chain(&self.kwok).chain(planes).chain([&self.etcd])
+        self.capi.iter().map(|(component, _)| component).chain(&self.kwok).chain(planes).chain([&self.etcd])
     }
 
-    /// Restarts Cluster API's manager, for tests of what it forgets.
+    /// SIGKILLs Cluster API's manager: its webhooks are gone too, so Machines can be neither created nor
+    /// changed.
+    pub fn stop_capi(&self) {
+        let (capi, _) = self.capi.as_ref().expect("started without Cluster API");
+        capi.lock().unwrap_or_else(PoisonError::into_inner).kill();
+    }
+
+    /// Kills Cluster API's manager, unless it is down, and starts it again; returns when its webhooks answer.
     pub async fn restart_capi(&self) {
-        let capi = self.capi.as_ref().expect("started without Cluster API");
+        let (capi, port) = self.capi.as_ref().expect("started without Cluster API");
         capi.lock().unwrap_or_else(PoisonError::into_inner).restart(&self.ground.dir).expect("Cluster API");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !ports::open(*port).await {
+            assert!(Instant::now() < deadline, "Cluster API did not come back");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
-    /// Ends everything now and removes the directory; the same happens when the pair is dropped or the process ends.
+    /// Ends everything now and removes the directory; the same happens when the pair is dropped or the
+    /// process ends.
     pub fn stop(self) {
         drop(self);
     }
 
-    /// Lets everything but the provider live on after this process, and returns the path of a script that stops it.
+    /// Lets everything but the provider live on after this process, and returns the path of a script that
+    /// stops it.
     pub fn keep(&self) -> Result<PathBuf> {
         let path = self.ground.path("stop");
         let dir = self.ground.dir.display();

@@ -1,10 +1,10 @@
 //! Processes that end when their parent does, whatever ends it.
 //!
-//! A test binary ends in ways that run no destructor: libtest exits the process, Ctrl-C and SIGKILL end it. So each
-//! component is started by a few lines of `sh` that leave a watcher behind and become the component. The watcher
-//! reads a pipe whose other end only this process holds. When the pipe closes, the watcher kills the process group,
-//! itself included. The group is the component's own, so a Ctrl-C of the terminal does not reach it first, and its
-//! id cannot be reused while the watcher lives.
+//! A test binary ends in ways that run no destructor: libtest exits the process, Ctrl-C and SIGKILL end it.
+//! So each component is started by a few lines of `sh` that leave a watcher behind and become the component.
+//! The watcher reads a pipe whose other end only this process holds. When the pipe closes, the watcher kills
+//! the process group, itself included. The group is the component's own, so a Ctrl-C of the terminal does not
+//! reach it first, and its id cannot be reused while the watcher lives.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -27,8 +27,8 @@ exec 3<&0
 exec "$@" 3<&- </dev/null
 "#;
 
-/// `sh -c KEEPER sh DIRECTORY`: makes the directory, and removes it once the pipe closes. Components that are being
-/// killed at that very moment may still write, so it looks again.
+/// `sh -c KEEPER sh DIRECTORY`: makes the directory, and removes it once the pipe closes. Components that are
+/// being killed at that very moment may still write, so it looks again.
 const KEEPER: &str = r#"
 mkdir -m 700 "$1" && mkdir "$1/pids" && echo ready || exit 1
 exec >/dev/null 2>&1
@@ -235,7 +235,8 @@ impl Drop for Keeper {
     }
 }
 
-/// Waits until `probe` is true, the component has ended, or `patience` is over; the error carries the log's tail.
+/// Waits until `probe` is true, the component has ended, or `patience` is over; the error carries the log's
+/// tail.
 pub async fn ready(
     component: &mut Component,
     patience: Duration,

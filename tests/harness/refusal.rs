@@ -23,8 +23,8 @@ pub struct Refusal {
     lifted: bool,
 }
 
-/// From now on the server answers 403 with `message` to whoever creates that resource (plural, without group) in that
-/// namespace. Returns when it does.
+/// From now on the server answers 403 with `message` to whoever creates that resource (plural, without group)
+/// in that namespace. Returns when it does.
 pub async fn refuse_creates(plane: &Plane, namespace: &str, resource: &str, message: &str) -> Refusal {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("refusal-{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -43,17 +43,18 @@ pub async fn refuse_creates(plane: &Plane, namespace: &str, resource: &str, mess
 impl Refusal {
     async fn install(&self, client: &Client, resource: &str, message: &str) -> Result<()> {
         let name = &self.name;
-        // A ConfigMap of the policy's name is refused too: a dry run of one tells when the policy is in force, without
-        // a valid object of every kind.
+        // A ConfigMap of the policy's name is refused too: a dry run of one tells when the policy is in
+        // force, without a valid object of every kind.
         let probe_only =
             format!("request.resource.resource == '{resource}' || object.metadata.name == '{name}'");
+        let create = ["CREATE"];
         let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
             "metadata": {"name": name},
             "spec": {
                 "failurePolicy": "Fail",
                 "matchConstraints": {"resourceRules": [
-                    {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE"], "resources": [resource]},
-                    {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]},
+                    {"apiGroups": ["*"], "apiVersions": ["*"], "resources": [resource], "operations": create},
+                    {"apiGroups": [""], "apiVersions": ["*"], "resources": ["configmaps"], "operations": create},
                 ]},
                 "matchConditions": [{"name": "resource-or-probe", "expression": probe_only}],
                 "validations": [{"expression": "false", "message": message, "reason": "Forbidden"}],

@@ -12,8 +12,8 @@ use super::plane::{ControlPlanes, Plane};
 use super::provider::{self, Behaviour};
 use super::wait::eventually;
 
-/// A test's own part of the management plane. The workload plane is one for all: names of Nodes, and so of Machines
-/// and whatever they are named after, must come from [`Tenant::unique`].
+/// A test's own part of the management plane. The workload plane is one for all: names of Nodes, and so of
+/// Machines and whatever they are named after, must come from [`Tenant::unique`].
 #[derive(Clone)]
 pub struct Tenant {
     /// On the management plane, and of that name on the workload plane too.
@@ -24,8 +24,8 @@ pub struct Tenant {
     pub management: Client,
     /// As `admin`.
     pub workload: Client,
-    /// The user in the Cluster's kubeconfig: as this one Cluster API and the controller call the workload plane; their
-    /// user agents tell them apart.
+    /// The user in the Cluster's kubeconfig: as this one Cluster API and the controller call the workload
+    /// plane; their user agents tell them apart.
     pub workload_user: String,
     planes: &'static ControlPlanes,
 }
@@ -83,12 +83,12 @@ impl Tenant {
         self.api(&provider::machine())
     }
 
-    /// Its StubMachines.
+    /// Its `StubMachine`s.
     pub fn stub_machines(&self) -> Api<DynamicObject> {
         self.api(&provider::infrastructure("StubMachine"))
     }
 
-    /// Its StubConfigs.
+    /// Its `StubConfig`s.
     pub fn stub_configs(&self) -> Api<DynamicObject> {
         self.api(&provider::bootstrap())
     }
@@ -124,8 +124,8 @@ impl Tenant {
         }
     }
 
-    /// One more Cluster in the namespace, whose kubeconfig Secret holds that text; returns when Cluster API has
-    /// connected to it.
+    /// One more Cluster in the namespace, whose kubeconfig Secret holds that text; returns when Cluster API
+    /// has connected to it.
     pub async fn make_cluster(&self, cluster: &str, kubeconfig: &str) {
         // The Secret first: Cluster API tries again only after half a minute.
         let secret: Secret = serde_json::from_value(json!({

@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 pub trait Awaited: Resource + Clone + DeserializeOwned + Serialize + Debug + Send + 'static {}
 impl<K> Awaited for K where K: Resource + Clone + DeserializeOwned + Serialize + Debug + Send + 'static {}
 
-/// Watches the object until `found` holds, and returns it as it was then. Panics after `patience` with what was
-/// waited for and the object as it was seen last.
+/// Watches the object until `found` holds, and returns it as it was then. Panics after `patience` with what
+/// was waited for and the object as it was seen last.
 #[track_caller]
 pub fn eventually<K: Awaited>(
     api: &Api<K>,

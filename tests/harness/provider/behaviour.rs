@@ -6,6 +6,7 @@ use crate::harness::Result;
 
 /// How the provider treats machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing of its own that goes wrong")]
 pub struct Behaviour {
     /// Time from bootstrap data to Node.
     pub provision_after: Duration,

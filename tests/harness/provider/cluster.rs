@@ -19,7 +19,8 @@ pub async fn reconcile_control_plane(object: Arc<DynamicObject>, context: Arc<Co
         "ready": true,
         "initialized": true,
         "initialization": {"controlPlaneInitialized": true},
-        // Without it Cluster API neither drains nor deletes Nodes of a Cluster without control-plane Machines.
+        // Without it Cluster API neither drains nor deletes Nodes of a Cluster without control-plane
+        // Machines.
         "externalManagedControlPlane": true,
     });
     context.set_status(&object, &control_plane(), status).await?;

@@ -37,7 +37,8 @@ pub async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Res
 }
 
 fn condition(status: &str, reason: &str, message: &str, since: &str) -> Value {
-    json!({"type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
+    let (kind, transition) = ("Ready", since);
+    json!({"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": transition})
 }
 
 fn provider_id(object: &DynamicObject) -> String {
@@ -89,11 +90,12 @@ async fn provision(object: &DynamicObject, context: &Context, behaviour: &Behavi
         Err(kube::Error::Api(status)) if status.code == 409 => {}
         other => drop(other?),
     }
+    let now = jiff::Timestamp::now().strftime("%FT%TZ").to_string();
     let status = json!({
         "ready": true,
         "initialization": {"provisioned": true},
         "addresses": [{"type": "InternalIP", "address": "10.98.0.1"}, {"type": "Hostname", "address": name}],
-        "conditions": [condition("True", "Provisioned", "", &jiff::Timestamp::now().strftime("%FT%TZ").to_string())],
+        "conditions": [condition("True", "Provisioned", "", &now)],
     });
     context.set_status(object, &infrastructure("StubMachine"), status).await
 }

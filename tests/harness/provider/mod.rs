@@ -1,7 +1,7 @@
 //! A stub Cluster API provider: real objects and finalizers in, real Nodes out, hosts imagined.
 //!
-//! One instance serves all namespaces. What a machine does is set by [`Provider::behave`] for a namespace, or by
-//! `spec.stub` on the object itself, which goes before.
+//! One instance serves all namespaces. What a machine does is set by [`Provider::behave`] for a namespace, or
+//! by `spec.stub` on the object itself, which goes before.
 
 mod behaviour;
 mod cluster;
@@ -31,7 +31,7 @@ pub use behaviour::Behaviour;
 
 /// User of the provider on both planes.
 pub const USER: &str = "stub-provider";
-/// Held by a StubMachine while its host exists.
+/// Held by a `StubMachine` while its host exists.
 pub const FINALIZER: &str = "stub.infrastructure.cluster.x-k8s.io";
 
 /// The provider's CRDs.
@@ -196,7 +196,7 @@ fn all(context: &Context, resource: ApiResource) -> Controller<DynamicObject> {
     Controller::new_with(api, watcher::Config::default(), resource).trigger_backoff(Steady)
 }
 
-/// StubMachines, and the Machines that tell when there is bootstrap data.
+/// `StubMachine`s, and the Machines that tell when there is bootstrap data.
 fn machines(context: &Context) -> Controller<DynamicObject> {
     let machines = Api::all_with(context.management.clone(), &machine());
     let stub = infrastructure("StubMachine");

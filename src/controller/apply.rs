@@ -1,0 +1,308 @@
+//! Performs effects: one API call each, bounded in time, safe to repeat.
+//!
+//! Creates tolerate *already ours*, deletes carry a uid, edits of Nodes carry a resource version. It decides nothing.
+
+use std::future::Future;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::api::names;
+use crate::api::status::ObjectRef;
+use crate::capi::machine::{Machine, machine_resource};
+use crate::controller::effect::{Effect, NodeEdit};
+use crate::controller::error::{EffectError, is_already_exists, is_not_found};
+use crate::controller::expect::{Expectations, Written};
+use crate::controller::report::{Failure, Made, Report};
+use crate::controller::snapshot::Snapshot;
+
+/// Bound on one call. The API server's own bound on a mutating call is 34 s; an owner waits no longer than this for us
+/// to try again.
+const CALL: Duration = Duration::from_secs(10);
+
+/// Performs the effects of one ScheduledMachine.
+pub struct Apply<'a> {
+    /// The management cluster.
+    pub management: &'a Client,
+    /// The workload cluster, where it can be reached.
+    pub workload: Option<&'a Client>,
+    /// What was decided on.
+    pub snapshot: &'a Snapshot,
+    /// Where writes are noted, so that the next pass waits for the cache to show them.
+    pub expectations: &'a Expectations,
+}
+
+impl Apply<'_> {
+    /// In order, up to the first failure on the management side. What fails on the Node delays nothing.
+    pub async fn all(&self, effects: &[Effect]) -> (Report, Option<EffectError>) {
+        let mut report = Report::default();
+        for effect in effects {
+            match self.one(effect).await {
+                Ok(made) => {
+                    tracing::info!(effect = effect.label(), "done");
+                    report.done += 1;
+                    report.made.extend(made);
+                }
+                Err(error) if effect.is_on_node() => {
+                    tracing::warn!(effect = effect.label(), %error, "failed on the workload side");
+                    report.node_failure = Some(Failure::from(&error));
+                }
+                Err(error) => {
+                    report.failure = Some(Failure::from(&error));
+                    return (report, Some(error));
+                }
+            }
+        }
+        (report, None)
+    }
+
+    async fn one(&self, effect: &Effect) -> Result<Option<(Made, ObjectRef)>, EffectError> {
+        match effect {
+            Effect::AddFinalizer => self.add_finalizer().await.map(|()| None),
+            Effect::RemoveFinalizer { kinds } => self.remove_finalizer(kinds).await.map(|()| None),
+            Effect::CreateChild { role, resource, object } => {
+                self.create(Made::Child(*role), resource, object).await.map(Some)
+            }
+            Effect::CreateMachine(object) => {
+                self.create(Made::Machine, &machine_resource(), object).await.map(Some)
+            }
+            Effect::PatchMachine { uid: _, patch } => self.patch_machine(patch).await.map(|()| None),
+            Effect::DeleteMachine { uid } => self.delete(&machine_resource(), uid).await.map(|()| None),
+            Effect::DeleteChild { resource, uid } => self.delete(resource, uid).await.map(|()| None),
+            Effect::Cordon(edit) => {
+                let uid = &self.snapshot.object.uid;
+                let patch = json!({"metadata": {"annotations": {names::ANNOTATION_CORDONED_BY: uid}},
+                                   "spec": {"unschedulable": true}});
+                self.edit_node("cordon", edit, patch).await.map(|()| None)
+            }
+            Effect::Uncordon(edit) => {
+                let patch = json!({"metadata": {"annotations": {names::ANNOTATION_CORDONED_BY: null}},
+                                   "spec": {"unschedulable": null}});
+                self.edit_node("uncordon", edit, patch).await.map(|()| None)
+            }
+            Effect::DeleteNode(edit) => self.delete_node(edit).await.map(|()| None),
+        }
+    }
+
+    fn objects(&self, resource: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.management.clone(), &self.snapshot.object.namespace, resource)
+    }
+
+    fn scheduled_machines(&self) -> Api<DynamicObject> {
+        self.objects(&super::watch::scheduled_machine_resource())
+    }
+
+    fn what(&self, kind: &str) -> String {
+        format!("{kind} {}/{}", self.snapshot.object.namespace, self.snapshot.object.name)
+    }
+
+    async fn add_finalizer(&self) -> Result<(), EffectError> {
+        // Appended to the list as it is on the server, not as we last saw it; the uid guards against a namesake.
+        let name = &self.snapshot.object.name;
+        let failed = |source: kube::Error| EffectError::Patch {
+            what: self.what("ScheduledMachine"),
+            source: source.into(),
+        };
+        let live = bounded("get", self.scheduled_machines().get(name)).await?.map_err(failed)?;
+        let mut finalizers = live.finalizers().to_vec();
+        if live.uid().as_ref() != Some(&self.snapshot.object.uid)
+            || finalizers.iter().any(|f| f == names::FINALIZER)
+        {
+            return Ok(());
+        }
+        finalizers.push(names::FINALIZER.to_owned());
+        self.write_finalizers(&live, &finalizers).await.map_err(failed_as(failed))
+    }
+
+    async fn remove_finalizer(&self, kinds: &[ApiResource]) -> Result<(), EffectError> {
+        for kind in kinds {
+            self.nothing_left(kind).await?;
+        }
+        let failed = |source: kube::Error| EffectError::Patch {
+            what: self.what("ScheduledMachine"),
+            source: source.into(),
+        };
+        let live = match bounded("get", self.scheduled_machines().get(&self.snapshot.object.name)).await? {
+            Ok(live) => live,
+            Err(error) if is_not_found(&error) => return Ok(()),
+            Err(error) => return Err(failed(error)),
+        };
+        if live.uid().as_ref() != Some(&self.snapshot.object.uid) {
+            return Ok(());
+        }
+        let rest: Vec<String> =
+            live.finalizers().iter().filter(|f| *f != names::FINALIZER).cloned().collect();
+        match self.write_finalizers(&live, &rest).await {
+            Err(FinalizerWrite::Refused(error)) if is_not_found(&error) => Ok(()),
+            outcome => outcome.map_err(failed_as(failed)),
+        }
+    }
+
+    /// The list is replaced whole, so only as it was just read.
+    async fn write_finalizers(&self, live: &DynamicObject, list: &[String]) -> Result<(), FinalizerWrite> {
+        let patch = json!({"metadata": {"uid": live.uid(), "resourceVersion": live.resource_version(), "finalizers": list}});
+        let call = self.scheduled_machines();
+        let name = &self.snapshot.object.name;
+        let written = bounded("patch", call.patch(name, &params(), &Patch::Merge(&patch))).await;
+        let written = written.map_err(FinalizerWrite::Late)?.map_err(FinalizerWrite::Refused)?;
+        self.expectations.note(&self.snapshot.object, Written::Object(&written));
+        Ok(())
+    }
+
+    /// A live look by label: caches lie, and after this nobody will look again.
+    async fn nothing_left(&self, kind: &ApiResource) -> Result<(), EffectError> {
+        let selector = format!("{}={}", names::LABEL_SCHEDULED_MACHINE_UID, self.snapshot.object.uid);
+        let list = ListParams::default().labels(&selector);
+        match bounded("list", self.objects(kind).list_metadata(&list)).await? {
+            Ok(found) => match found.items.first() {
+                Some(left) => Err(EffectError::Left { what: format!("{} {}", kind.kind, left.name_any()) }),
+                None => Ok(()),
+            },
+            // The kind itself is gone, and its objects with it.
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(source) => Err(EffectError::Look { what: kind.kind.clone(), source: source.into() }),
+        }
+    }
+
+    async fn create(
+        &self,
+        made: Made,
+        resource: &ApiResource,
+        object: &DynamicObject,
+    ) -> Result<(Made, ObjectRef), EffectError> {
+        let api = self.objects(resource);
+        let params =
+            PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let there = match bounded("create", api.create(&params, object)).await? {
+            Ok(created) => created,
+            // Ours from a pass whose answer was lost, or somebody else's: only a look can tell.
+            Err(error) if is_already_exists(&error) => self.already_there(&api, resource).await?,
+            Err(source) => {
+                return Err(EffectError::Create { what: self.what(&resource.kind), source: source.into() });
+            }
+        };
+        self.expectations.note(&self.snapshot.object, Written::Made(made, &there));
+        let reference = ObjectRef {
+            api_version: resource.api_version.clone(),
+            kind: resource.kind.clone(),
+            name: there.name_any(),
+            namespace: there.namespace(),
+            uid: there.uid(),
+        };
+        Ok((made, reference))
+    }
+
+    async fn already_there(
+        &self,
+        api: &Api<DynamicObject>,
+        resource: &ApiResource,
+    ) -> Result<DynamicObject, EffectError> {
+        let what = self.what(&resource.kind);
+        let found = bounded("get", api.get(&self.snapshot.object.name)).await?;
+        let found =
+            found.map_err(|source| EffectError::Create { what: what.clone(), source: source.into() })?;
+        let is_labelled =
+            found.labels().get(names::LABEL_SCHEDULED_MACHINE_UID) == Some(&self.snapshot.object.uid);
+        let is_ours = is_labelled || self.snapshot.owns_machine(&Machine::decode(&found));
+        if is_ours && found.metadata.deletion_timestamp.is_none() {
+            return Ok(found);
+        }
+        if is_ours {
+            return Err(EffectError::Left { what });
+        }
+        Err(EffectError::NameTaken { what })
+    }
+
+    async fn patch_machine(&self, patch: &Value) -> Result<(), EffectError> {
+        let api = self.objects(&machine_resource());
+        let written =
+            bounded("patch", api.patch(&self.snapshot.object.name, &params(), &Patch::Merge(patch))).await?;
+        match written {
+            Ok(machine) => {
+                self.expectations.note(&self.snapshot.object, Written::Made(Made::Machine, &machine));
+                Ok(())
+            }
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(source) => Err(EffectError::Patch { what: self.what("Machine"), source: source.into() }),
+        }
+    }
+
+    async fn delete(&self, resource: &ApiResource, uid: &str) -> Result<(), EffectError> {
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let params = DeleteParams::background().preconditions(preconditions);
+        let api = self.objects(resource);
+        match bounded("delete", api.delete(&self.snapshot.object.name, &params)).await? {
+            Ok(either) => {
+                if let (Some(object), true) = (either.left(), resource.kind == "Machine") {
+                    self.expectations.note(&self.snapshot.object, Written::Made(Made::Machine, &object));
+                }
+                Ok(())
+            }
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(source) => {
+                Err(EffectError::Delete { what: self.what(&resource.kind), source: source.into() })
+            }
+        }
+    }
+
+    async fn edit_node(
+        &self,
+        what: &'static str,
+        edit: &NodeEdit,
+        mut patch: Value,
+    ) -> Result<(), EffectError> {
+        let client = self.workload.ok_or(EffectError::NotConnected { what })?;
+        patch["metadata"]["uid"] = json!(edit.uid);
+        patch["metadata"]["resourceVersion"] = json!(edit.resource_version);
+        let api: Api<Node> = Api::all(client.clone());
+        match bounded(what, api.patch(&edit.name, &params(), &Patch::Merge(&patch))).await? {
+            Ok(node) => {
+                self.expectations.note(&self.snapshot.object, Written::Node(&node));
+                Ok(())
+            }
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(source) => {
+                Err(EffectError::Patch { what: format!("Node {}", edit.name), source: source.into() })
+            }
+        }
+    }
+
+    async fn delete_node(&self, edit: &NodeEdit) -> Result<(), EffectError> {
+        let client = self.workload.ok_or(EffectError::NotConnected { what: "delete_node" })?;
+        let preconditions = Preconditions { uid: Some(edit.uid.clone()), resource_version: None };
+        let params = DeleteParams::default().preconditions(preconditions);
+        let api: Api<Node> = Api::all(client.clone());
+        match bounded("delete_node", api.delete(&edit.name, &params)).await? {
+            Ok(_) => Ok(()),
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(source) => {
+                Err(EffectError::Delete { what: format!("Node {}", edit.name), source: source.into() })
+            }
+        }
+    }
+}
+
+enum FinalizerWrite {
+    Late(EffectError),
+    Refused(kube::Error),
+}
+
+fn failed_as(failed: impl Fn(kube::Error) -> EffectError) -> impl Fn(FinalizerWrite) -> EffectError {
+    move |outcome| match outcome {
+        FinalizerWrite::Late(error) => error,
+        FinalizerWrite::Refused(error) => failed(error),
+    }
+}
+
+fn params() -> PatchParams {
+    PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+async fn bounded<T>(what: &'static str, call: impl Future<Output = T>) -> Result<T, EffectError> {
+    let late = |_| EffectError::Timeout { what, seconds: CALL.as_secs() };
+    tokio::time::timeout(CALL, call).await.map_err(late)
+}

@@ -1,0 +1,133 @@
+//! From a snapshot to a decision. Total and repeatable: the same snapshot gives the same decision.
+//!
+//! No clock, no client, no log. One file per concern; [`rule`] says what should be, the others what to do about it.
+
+mod leave;
+mod open;
+pub mod rule;
+#[cfg(test)]
+mod tests;
+
+use crate::api::condition::Phase;
+use crate::api::status::{DesiredState, Timers};
+use crate::controller::effect::{Decision, Effect, Standing, Wake};
+use crate::controller::snapshot::{Child, Snapshot};
+use rule::Ruling;
+
+/// What one concern wants.
+#[derive(Debug)]
+struct Plan {
+    standing: Standing,
+    effects: Vec<Effect>,
+    timers: Timers,
+    leaving: Option<crate::api::status::Leaving>,
+    is_gone: bool,
+    wake: Wake,
+}
+
+impl Plan {
+    fn new(standing: Standing, timers: Timers) -> Self {
+        Self { standing, effects: Vec::new(), timers, leaving: None, is_gone: false, wake: Wake::never() }
+    }
+}
+
+/// Decides.
+pub fn decide(snapshot: &Snapshot) -> Decision {
+    let ruling = rule::ruling(snapshot);
+    let plan = plan(snapshot, &ruling);
+    let next_edge = ruling.next.as_ref().map(|next| next.at);
+    Decision {
+        standing: plan.standing,
+        effects: plan.effects,
+        timers: plan.timers,
+        leaving: plan.leaving,
+        is_gone: plan.is_gone,
+        wake: plan.wake.or(next_edge).or(timetable_edge(snapshot)),
+        ruling,
+    }
+}
+
+/// `inSchedule`, `nextActivation` and `nextCleanup` follow the timetable under every rule, also while disabled.
+fn timetable_edge(snapshot: &Snapshot) -> Option<jiff::Timestamp> {
+    let schedule = snapshot.target.schedule.as_ref().ok()?;
+    schedule.next_edge(rule::schedule_instant(snapshot)).map(|edge| edge.at)
+}
+
+fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
+    if snapshot.object.is_moving {
+        return let_go(snapshot);
+    }
+    if snapshot.is_capi_paused() {
+        return frozen(
+            snapshot,
+            "BlockedByPause",
+            "Cluster API is paused here: nothing is written until it is resumed",
+        );
+    }
+    if ruling.state == DesiredState::AsIs {
+        return frozen(snapshot, "Paused", &ruling.message);
+    }
+    // A finalizer can no longer be added to what is being deleted; whatever is left of it goes all the same.
+    if !snapshot.object.has_finalizer && snapshot.object.deleted_at.is_none() {
+        return first_sight(snapshot);
+    }
+    match ruling.state {
+        DesiredState::Active => open::plan(snapshot, ruling),
+        DesiredState::Inactive | DesiredState::AsIs => leave::plan(snapshot, ruling),
+    }
+}
+
+/// The finalizer stands before anything that it guards; what it guards follows with the event of its write.
+fn first_sight(snapshot: &Snapshot) -> Plan {
+    let standing = Standing {
+        phase: Phase::Pending,
+        ready: Some(false),
+        reason: "Starting",
+        message: "seen for the first time".to_owned(),
+        stalled: false,
+    };
+    // Timers stand: somebody may have taken the finalizer off in the middle of a run.
+    let mut plan = Plan::new(standing, snapshot.status.timers.clone().unwrap_or_default());
+    plan.effects.push(Effect::AddFinalizer);
+    plan
+}
+
+/// `clusterctl move` deletes the source copy: its objects live on elsewhere, so nothing here may be taken down.
+fn let_go(snapshot: &Snapshot) -> Plan {
+    let mut plan =
+        frozen(snapshot, "BlockedByPause", "clusterctl move is taking this object away: let go, untouched");
+    if snapshot.object.deleted_at.is_some() && snapshot.object.has_finalizer {
+        plan.effects.push(Effect::RemoveFinalizer { kinds: Vec::new() });
+    }
+    plan
+}
+
+/// Neither in nor out: on its way in, or on its way out.
+fn is_half_way(snapshot: &Snapshot) -> bool {
+    let Some(machine) = snapshot.own_machine() else {
+        let is_ours =
+            |child: &Child| child.object.as_ref().is_some_and(|object| snapshot.owns_child(child, object));
+        return snapshot.children.iter().any(is_ours);
+    };
+    let is_cordoned =
+        snapshot.node.as_ref().is_some_and(|node| node.cordoned_by.as_ref() == Some(&snapshot.object.uid));
+    machine.deleted_at.is_some() || !machine.is_ready() || is_cordoned
+}
+
+/// Nothing is touched, and every timer stands still: thawing starts the grace anew.
+fn frozen(snapshot: &Snapshot, reason: &'static str, message: &str) -> Plan {
+    let ready = match reason {
+        "BlockedByPause" => Some(false),
+        _ if is_half_way(snapshot) => None,
+        _ => Some(true),
+    };
+    let standing = Standing {
+        phase: snapshot.status.phase.unwrap_or(Phase::Pending),
+        ready,
+        reason,
+        message: message.to_owned(),
+        stalled: false,
+    };
+    let timers = Timers { shutdown_started_at: None, ..snapshot.status.timers.clone().unwrap_or_default() };
+    Plan::new(standing, timers)
+}

@@ -1,0 +1,271 @@
+//! The machine should be in the cluster: make what is missing, follow what is there.
+
+use crate::api::condition::Phase;
+use crate::api::status::Timers;
+use crate::capi::kinds::Role;
+use crate::capi::machine::{Cluster, Machine};
+use crate::controller::build;
+use crate::controller::decide::Plan;
+use crate::controller::decide::leave::{edit, stale_node, uncordon};
+use crate::controller::decide::rule::Ruling;
+use crate::controller::effect::{Effect, Standing, Wake};
+use crate::controller::snapshot::{Child, Service, Snapshot};
+use crate::controller::target::Templates;
+
+pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
+    match &snapshot.machine {
+        Some(machine) if !snapshot.owns_machine(machine) => {
+            blocked(snapshot, name_taken("Machine", snapshot))
+        }
+        Some(machine) if machine.deleted_at.is_some() => wait_for_old_machine(snapshot, machine),
+        Some(machine) => follow(snapshot, ruling, machine),
+        None => build(snapshot),
+    }
+}
+
+/// The window came back while the last Machine is still going: it goes, and a new one follows.
+fn wait_for_old_machine(snapshot: &Snapshot, machine: &Machine) -> Plan {
+    let detail = machine.condition("Deleting").map(|c| c.message.trim()).filter(|text| !text.is_empty());
+    let message = match detail {
+        Some(text) => format!("waiting for the previous Machine to go: {text}"),
+        None => "waiting for the previous Machine to go; a new one follows".to_owned(),
+    };
+    let mut plan = Plan::new(
+        waiting("WaitingForMachineDeletion", one_line(&message)),
+        snapshot.status.timers.clone().unwrap_or_default(),
+    );
+    // That leaving completes, with what was promised for it.
+    plan.leaving.clone_from(&snapshot.status.leaving);
+    plan
+}
+
+fn follow(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) -> Plan {
+    let standing = if machine.is_ready() { lent(snapshot, ruling) } else { joining(snapshot, machine) };
+    let timers = Timers {
+        open_started_at: snapshot
+            .status
+            .timers
+            .as_ref()
+            .and_then(|t| t.open_started_at)
+            .or(Some(snapshot.now)),
+        ..Timers::default()
+    };
+    let mut plan = Plan::new(standing, timers);
+    plan.effects.extend(build::machine_repair(snapshot, machine));
+    plan.effects.extend(uncordon(snapshot));
+    plan
+}
+
+fn lent(snapshot: &Snapshot, ruling: &Ruling) -> Standing {
+    let message = match (&snapshot.target.schedule, &ruling.next) {
+        (Ok(schedule), Some(next)) => {
+            let back = next.at.saturating_add(snapshot.target.hand_back_span()).unwrap_or(next.at);
+            format!("lent; leaves from {}, back by {}", schedule.local(next.at), schedule.local(back))
+        }
+        _ => format!("lent; {}", ruling.message),
+    };
+    Standing { phase: Phase::Active, ready: Some(true), reason: "Active", message, stalled: false }
+}
+
+fn joining(snapshot: &Snapshot, machine: &Machine) -> Standing {
+    let step = [
+        ("BootstrapConfigReady", "WaitingForBootstrap"),
+        ("InfrastructureReady", "WaitingForInfrastructure"),
+        ("NodeHealthy", "WaitingForNode"),
+    ]
+    .into_iter()
+    .find_map(|(condition, reason)| {
+        let found = machine.condition(condition)?;
+        (found.status != "True").then(|| (reason, found.message.clone()))
+    });
+    let (reason, detail) = match step {
+        Some((reason, detail)) if !detail.is_empty() => (reason, detail),
+        Some((reason, _)) => (reason, "Cluster API gives no detail".to_owned()),
+        None => ("WaitingForNode", "the Machine is not ready yet".to_owned()),
+    };
+    // A machine that was in and has a hiccup is still lent.
+    let was_in =
+        snapshot.status.last_run.as_ref().is_some_and(|run| run.ready_at.is_some() && run.gone_at.is_none());
+    let phase = if was_in { Phase::Active } else { Phase::Pending };
+    Standing { phase, ready: Some(false), reason, message: one_line(&detail), stalled: false }
+}
+
+/// Bootstrap and infrastructure first: Cluster API looks again only after 30 s when a Machine's parts are missing.
+fn build(snapshot: &Snapshot) -> Plan {
+    if let Some(plan) = leftovers(snapshot) {
+        return plan;
+    }
+    if snapshot.status.machine_ref.is_some() {
+        return after_the_last(snapshot);
+    }
+    let templates = match &snapshot.target.templates {
+        Ok(templates) => templates,
+        Err(faults) => {
+            let text: Vec<String> = faults.iter().map(ToString::to_string).collect();
+            return blocked(snapshot, stalled("SpecInvalid", text.join("; ")));
+        }
+    };
+    let cluster = match ready_cluster(snapshot) {
+        Ok(cluster) => cluster,
+        Err(standing) => return blocked(snapshot, standing),
+    };
+    let mut effects = Vec::new();
+    for role in [Role::Bootstrap, Role::Infrastructure] {
+        match create_child(snapshot, templates, cluster, role) {
+            Ok(effect) => effects.extend(effect),
+            Err(standing) => return blocked(snapshot, standing),
+        }
+    }
+    effects.push(Effect::CreateMachine(Box::new(build::machine(snapshot, templates, cluster))));
+    let timers = Timers {
+        open_started_at: snapshot
+            .status
+            .timers
+            .as_ref()
+            .and_then(|t| t.open_started_at)
+            .or(Some(snapshot.now)),
+        ..Timers::default()
+    };
+    let mut plan = Plan::new(waiting("WaitingForBootstrap", "making the Machine".to_owned()), timers);
+    plan.effects = effects;
+    plan
+}
+
+/// The Machine that the status remembers has gone: that run is closed in the books before the next one opens.
+fn after_the_last(snapshot: &Snapshot) -> Plan {
+    let standing =
+        waiting("WaitingForBootstrap", "the previous Machine is gone; a new one follows".to_owned());
+    let mut plan = Plan::new(standing, Timers::default());
+    plan.is_gone = true;
+    plan.wake = Wake::at(snapshot.now);
+    plan
+}
+
+fn ready_cluster(snapshot: &Snapshot) -> Result<&Cluster, Standing> {
+    let name = &snapshot.target.cluster_name;
+    let Some(cluster) = &snapshot.cluster else {
+        let message = format!(
+            "Cluster {name} does not exist in namespace {}; create it or correct spec.clusterName",
+            snapshot.object.namespace
+        );
+        return Err(waiting("WaitingForCluster", message));
+    };
+    if !cluster.infrastructure_provisioned {
+        return Err(waiting(
+            "WaitingForCluster",
+            format!("the infrastructure of Cluster {name} is not provisioned yet"),
+        ));
+    }
+    if !cluster.control_plane_initialized {
+        return Err(waiting(
+            "WaitingForCluster",
+            format!("the control plane of Cluster {name} is not initialized yet"),
+        ));
+    }
+    Ok(cluster)
+}
+
+/// What an earlier run left: one host cannot be taken twice (a stale Node with its provider id would keep the new
+/// Machine from ever finding its own).
+fn leftovers(snapshot: &Snapshot) -> Option<Plan> {
+    if let Some(child) = snapshot.children.iter().find(|child| is_left_over(snapshot, child)) {
+        let reason = match child.role {
+            Role::Bootstrap => "WaitingForBootstrap",
+            Role::Infrastructure => "WaitingForInfrastructure",
+        };
+        let message = format!("waiting for the previous {} to go", child.kind);
+        let mut plan = blocked(snapshot, waiting(reason, message));
+        // One that had a Machine goes with it (the garbage collector's work); what never had one goes by us.
+        if let (Service::Served(resource), Some(object)) = (&child.service, &child.object)
+            && !object.deleting
+            && object.machine_uid.is_none()
+        {
+            plan.effects.push(Effect::DeleteChild { resource: resource.clone(), uid: object.uid.clone() });
+        }
+        return Some(plan);
+    }
+    let node = stale_node(snapshot)?;
+    let mut plan = blocked(
+        snapshot,
+        waiting("WaitingForNode", format!("waiting for the previous Node {} to go", node.name)),
+    );
+    plan.effects.extend((!node.deleting).then(|| Effect::DeleteNode(edit(node))));
+    Some(plan)
+}
+
+/// On its way out already; of a Machine that is no more (the collector takes it, and would take it from under a new
+/// Machine); or of a kind that the template no longer names, and that nobody would remember after the next create.
+fn is_left_over(snapshot: &Snapshot, child: &Child) -> bool {
+    let is_edited_away = !child.is_wanted && snapshot.target.templates.is_ok();
+    match &child.object {
+        Some(object) if object.deleting => true,
+        Some(object) => {
+            snapshot.owns_child(child, object) && (object.machine_uid.is_some() || is_edited_away)
+        }
+        None => is_edited_away && child.service.is_unknown() && snapshot.remembers(child),
+    }
+}
+
+fn create_child(
+    snapshot: &Snapshot,
+    templates: &Templates,
+    cluster: &Cluster,
+    role: Role,
+) -> Result<Option<Effect>, Standing> {
+    let Some(child) = snapshot.wanted(role) else {
+        return Err(stalled("SpecInvalid", "bootstrapSpec and infrastructureSpec are required".to_owned()));
+    };
+    let resource = usable(child)?;
+    match &child.object {
+        Some(object) if snapshot.owns_child(child, object) => Ok(None),
+        Some(_) => Err(name_taken(&child.kind, snapshot)),
+        None => Ok(Some(Effect::CreateChild {
+            role,
+            resource: resource.clone(),
+            object: Box::new(build::child(snapshot, templates, cluster, role, resource)),
+        })),
+    }
+}
+
+fn usable(child: &Child) -> Result<&kube::core::ApiResource, Standing> {
+    match &child.service {
+        Service::Served(resource) => Ok(resource),
+        Service::Resolving => {
+            Err(waiting("Starting", format!("looking up {} {}", child.api_version, child.kind)))
+        }
+        Service::Unreachable(text) => Err(waiting("Starting", text.clone())),
+        Service::NotServed(text) => Err(stalled("KindNotServed", text.clone())),
+        Service::NotAllowed(text) => Err(stalled("KindNotAllowed", text.clone())),
+    }
+}
+
+fn name_taken(kind: &str, snapshot: &Snapshot) -> Standing {
+    let object = &snapshot.object;
+    let message = format!(
+        "a {kind} named {} exists in namespace {} and is not ours; delete or rename it, or rename this ScheduledMachine",
+        object.name, object.namespace
+    );
+    stalled("NameTaken", message)
+}
+
+/// Nothing can be made now; what has been made so far stays.
+fn blocked(snapshot: &Snapshot, standing: Standing) -> Plan {
+    let timers = Timers {
+        open_started_at: snapshot.status.timers.as_ref().and_then(|t| t.open_started_at),
+        ..Timers::default()
+    };
+    Plan::new(standing, timers)
+}
+
+fn waiting(reason: &'static str, message: String) -> Standing {
+    Standing { phase: Phase::Pending, ready: Some(false), reason, message, stalled: false }
+}
+
+fn stalled(reason: &'static str, message: String) -> Standing {
+    Standing { phase: Phase::Error, ready: Some(false), reason, message, stalled: true }
+}
+
+/// Cluster API's messages are lists over several lines; a printer column has one.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

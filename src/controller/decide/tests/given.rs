@@ -1,0 +1,257 @@
+//! A snapshot, put together in few words. Monday 2 November 2026; the window is 09:00 to 18:00 UTC on weekdays.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::core::ApiResource;
+use serde_json::{Value, json};
+
+use crate::api::condition::{Phase, types};
+use crate::api::status::{
+    DecisionStatus, DesiredState, LastRun, Manner, NodeRef, ObjectRef, Rule, ScheduledMachineStatus, Timers,
+};
+use crate::capi::kinds::Role;
+use crate::capi::machine::{Cluster, Machine};
+use crate::controller::build;
+use crate::controller::decide::decide;
+use crate::controller::effect::{Decision, Effect};
+use crate::controller::report::Report;
+use crate::controller::snapshot::{Child, ChildObject, Node, Object, Service, Snapshot};
+use crate::controller::status::derive;
+use crate::controller::target::Target;
+use crate::workload::Reach;
+
+pub(super) const SM: &str = "uid-of-the-scheduled-machine";
+pub(super) const MACHINE: &str = "uid-of-the-machine";
+pub(super) const NODE: &str = "uid-of-the-node";
+pub(super) const HOST: &str = "stub://ws-1";
+
+/// `"10:00"`: that Monday; else a whole instant.
+pub(super) fn t(text: &str) -> Timestamp {
+    let whole = if text.len() == 5 { format!("2026-11-02T{text}:00Z") } else { text.to_owned() };
+    whole.parse().unwrap()
+}
+
+pub(super) fn spec() -> Value {
+    json!({
+        "clusterName": "grid",
+        "schedule": {"daysOfWeek": ["mon-fri"], "hoursOfDay": ["9-17"]},
+        "bootstrapSpec": {"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": "StubConfig", "spec": {"a": 1}},
+        "infrastructureSpec":
+            {"apiVersion": "infrastructure.cluster.x-k8s.io/v1", "kind": "StubMachine", "spec": {"b": 2}},
+    })
+}
+
+pub(super) fn child(role: Role, kind: &str, is_wanted: bool) -> Child {
+    let group = match role {
+        Role::Bootstrap => "bootstrap.cluster.x-k8s.io",
+        Role::Infrastructure => "infrastructure.cluster.x-k8s.io",
+    };
+    let resource = ApiResource {
+        group: group.to_owned(),
+        version: "v1".to_owned(),
+        api_version: format!("{group}/v1"),
+        kind: kind.to_owned(),
+        plural: format!("{}s", kind.to_lowercase()),
+    };
+    Child {
+        role,
+        api_version: resource.api_version.clone(),
+        kind: kind.to_owned(),
+        is_wanted,
+        service: Service::Served(resource),
+        object: None,
+    }
+}
+
+pub(super) fn own_child() -> ChildObject {
+    ChildObject { uid: "uid-of-a-child".to_owned(), uid_label: Some(SM.to_owned()), ..ChildObject::default() }
+}
+
+pub(super) fn says(kind: &str, status: &str, reason: &str, message: &str) -> Condition {
+    Condition {
+        type_: kind.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: None,
+        last_transition_time: Time(t("00:00")),
+    }
+}
+
+/// Everything is there but the machine.
+#[derive(Clone, Debug)]
+pub(super) struct Given {
+    pub(super) raw: Value,
+    pub(super) s: Snapshot,
+}
+
+pub(super) fn given() -> Given {
+    let raw = spec();
+    let s = Snapshot {
+        now: t("10:00"),
+        object: Object {
+            namespace: "lab".to_owned(),
+            name: "ws-1".to_owned(),
+            uid: SM.to_owned(),
+            generation: 1,
+            has_finalizer: true,
+            ..Object::default()
+        },
+        target: Target::read(&raw),
+        status: ScheduledMachineStatus::default(),
+        cluster: Some(Cluster {
+            uid: "uid-of-the-cluster".to_owned(),
+            infrastructure_provisioned: true,
+            control_plane_initialized: true,
+            ..Cluster::default()
+        }),
+        machine: None,
+        children: vec![
+            child(Role::Bootstrap, "StubConfig", true),
+            child(Role::Infrastructure, "StubMachine", true),
+        ],
+        node: None,
+        reach: Reach::Connected,
+    };
+    Given { raw, s }
+}
+
+impl Given {
+    pub(super) fn at(self, now: &str) -> Self {
+        self.with(|s| s.now = t(now))
+    }
+
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Snapshot)) -> Self {
+        change(&mut self.s);
+        self
+    }
+
+    /// One field of the spec; the status has seen this generation.
+    pub(super) fn set(mut self, pointer: &str, value: Value) -> Self {
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        self.raw.pointer_mut(parent).unwrap()[field] = value;
+        self.s.target = Target::read(&self.raw);
+        self
+    }
+
+    /// The same, by a user, just now.
+    pub(super) fn edit(self, pointer: &str, value: Value) -> Self {
+        self.set(pointer, value).with(|s| s.object.generation += 1)
+    }
+
+    /// What the last pass decided.
+    pub(super) fn was(self, state: DesiredState, rule: Rule, since: &str) -> Self {
+        let since = t(since);
+        self.with(|s| {
+            s.status.observed_generation = Some(s.object.generation);
+            s.status.decision = Some(DecisionStatus {
+                state,
+                rule,
+                since,
+                rule_since: since,
+                until: None,
+                manner: Manner::Graceful,
+                source: None,
+                message: None,
+            });
+        })
+    }
+
+    /// A Machine as we make it, without a Node.
+    pub(super) fn machine(self) -> Self {
+        self.with(|s| {
+            let templates = s.target.templates.as_ref().unwrap();
+            let object = build::machine(s, templates, s.cluster.as_ref().unwrap());
+            let made = Machine::decode(&object);
+            s.machine = Some(Machine { uid: MACHINE.to_owned(), resource_version: "7".to_owned(), ..made });
+            let reference = |kind: &str, uid: &str| {
+                Some(ObjectRef { kind: kind.to_owned(), uid: Some(uid.to_owned()), ..ObjectRef::default() })
+            };
+            s.status.machine_ref = reference("Machine", MACHINE);
+            s.status.timers = Some(Timers { open_started_at: Some(t("09:00")), ..Timers::default() });
+            s.status.last_run = Some(LastRun { opened_at: Some(t("09:00")), ..LastRun::default() });
+            for child in &mut s.children {
+                child.object = Some(ChildObject { machine_uid: Some(MACHINE.to_owned()), ..own_child() });
+            }
+        })
+    }
+
+    /// A Machine with its Node, ready, and a status that says so.
+    pub(super) fn lent(self) -> Self {
+        self.machine().was(DesiredState::Active, Rule::Window, "09:00").with(|s| {
+            let machine = s.machine.as_mut().unwrap();
+            machine.node = Some("ws-1".to_owned());
+            machine.provider_id = Some(HOST.to_owned());
+            machine.conditions = vec![says("Ready", "True", "Ready", "")];
+            s.node = Some(Node {
+                name: "ws-1".to_owned(),
+                uid: NODE.to_owned(),
+                resource_version: "3".to_owned(),
+                provider_id: Some(HOST.to_owned()),
+                ..Node::default()
+            });
+            s.status.phase = Some(Phase::Active);
+            s.status.provider_id = Some(HOST.to_owned());
+            s.status.node_ref =
+                Some(NodeRef { name: "ws-1".to_owned(), uid: Some(NODE.to_owned()), ..NodeRef::default() });
+            s.status.last_run.as_mut().unwrap().ready_at = Some(t("09:05"));
+        })
+    }
+
+    /// The Machine is being deleted, and says why it is still there.
+    pub(super) fn deleting(self, reason: &str, message: &str) -> Self {
+        let said = says("Deleting", "True", reason, message);
+        self.with(|s| {
+            let machine = s.machine.as_mut().unwrap();
+            machine.deleted_at = Some(s.now);
+            machine.conditions = vec![said, says("Ready", "False", "NotReady", "")];
+        })
+    }
+
+    pub(super) fn gone(self) -> Self {
+        self.with(|s| {
+            s.machine = None;
+            s.node = None;
+            for child in &mut s.children {
+                child.object = None;
+            }
+        })
+    }
+
+    pub(super) fn decide(&self) -> Decision {
+        decide(&self.s)
+    }
+
+    pub(super) fn effects(&self) -> Vec<&'static str> {
+        self.decide().effects.iter().map(Effect::label).collect()
+    }
+
+    /// The status after a pass in which every effect went well.
+    pub(super) fn status(&self) -> ScheduledMachineStatus {
+        derive(&self.s, &self.decide(), &Report::default())
+    }
+
+    /// A condition after that pass: status and reason.
+    pub(super) fn condition(&self, kind: &str) -> Option<(String, String)> {
+        let status = self.status();
+        let found = status.conditions.into_iter().find(|condition| condition.type_ == kind)?;
+        Some((found.status, found.reason))
+    }
+
+    /// Phase, status of `Ready` and its reason.
+    pub(super) fn standing(&self) -> (Phase, String, String) {
+        let (status, reason) = self.condition(types::READY).unwrap();
+        (self.status().phase.unwrap(), status, reason)
+    }
+
+    /// Writes the status of one pass, and goes on.
+    pub(super) fn passed(self) -> Self {
+        let after = serde_json::to_value(self.status()).unwrap();
+        self.with(|s| s.status = serde_json::from_value(after).unwrap())
+    }
+}
+
+/// Shorthand for [`Given::standing`].
+pub(super) fn stands(phase: Phase, ready: &str, reason: &str) -> (Phase, String, String) {
+    (phase, ready.to_owned(), reason.to_owned())
+}

@@ -1,0 +1,181 @@
+//! What a decision asks to be done: values, performed elsewhere.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::core::{ApiResource, DynamicObject};
+use serde_json::Value;
+
+use crate::api::condition::Phase;
+use crate::api::status::{Leaving, Timers};
+use crate::capi::kinds::Role;
+use crate::controller::decide::rule::Ruling;
+
+/// One API call, safe to repeat.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Before anything else exists.
+    AddFinalizer,
+    /// After a live look found nothing left.
+    RemoveFinalizer {
+        /// Kinds to look through, Machines among them; none: let go without a look.
+        kinds: Vec<ApiResource>,
+    },
+    /// The bootstrap or infrastructure object; *already ours* is success.
+    CreateChild {
+        /// Which of the two.
+        role: Role,
+        /// Its kind.
+        resource: ApiResource,
+        /// The object.
+        object: Box<DynamicObject>,
+    },
+    /// The Machine; *already ours* is success.
+    CreateMachine(Box<DynamicObject>),
+    /// A merge patch that puts labels, owners or limits of our Machine right.
+    PatchMachine {
+        /// Which one.
+        uid: String,
+        /// Merge patch.
+        patch: Value,
+    },
+    /// Graceful or not is decided by what was patched before.
+    DeleteMachine {
+        /// Which one.
+        uid: String,
+    },
+    /// A bootstrap or infrastructure object that no Machine takes with it.
+    DeleteChild {
+        /// Its kind.
+        resource: ApiResource,
+        /// Which one.
+        uid: String,
+    },
+    /// No new pods, and a mark that it was us.
+    Cordon(NodeEdit),
+    /// What we cordoned, nothing else.
+    Uncordon(NodeEdit),
+    /// A Node object that outlived its Machine.
+    DeleteNode(NodeEdit),
+}
+
+impl Effect {
+    /// For logs, metrics and conditions.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::AddFinalizer => "add_finalizer",
+            Self::RemoveFinalizer { .. } => "remove_finalizer",
+            Self::CreateChild { role: Role::Bootstrap, .. } => "create_bootstrap",
+            Self::CreateChild { role: Role::Infrastructure, .. } => "create_infrastructure",
+            Self::CreateMachine(_) => "create_machine",
+            Self::PatchMachine { .. } => "patch_machine",
+            Self::DeleteMachine { .. } => "delete_machine",
+            Self::DeleteChild { .. } => "delete_child",
+            Self::Cordon(_) => "cordon",
+            Self::Uncordon(_) => "uncordon",
+            Self::DeleteNode(_) => "delete_node",
+        }
+    }
+
+    /// Cannot be taken back: the object is read live once more before.
+    pub fn is_destructive(&self) -> bool {
+        match self {
+            Self::RemoveFinalizer { .. }
+            | Self::DeleteMachine { .. }
+            | Self::DeleteChild { .. }
+            | Self::DeleteNode(_)
+            | Self::Cordon(_) => true,
+            Self::AddFinalizer
+            | Self::CreateChild { .. }
+            | Self::CreateMachine(_)
+            | Self::PatchMachine { .. }
+            | Self::Uncordon(_) => false,
+        }
+    }
+
+    /// Goes to the workload cluster: its failure delays nothing on the management side.
+    pub fn is_on_node(&self) -> bool {
+        matches!(self, Self::Cordon(_) | Self::Uncordon(_) | Self::DeleteNode(_))
+    }
+}
+
+/// A checked write to one Node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeEdit {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// What was read.
+    pub resource_version: String,
+}
+
+/// How things stand against the decision: phase, `Ready` and the message come from here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// A summary.
+    pub phase: Phase,
+    /// Whether reality matches the decision; `None`: cannot be said.
+    pub ready: Option<bool>,
+    /// Of `Ready`.
+    pub reason: &'static str,
+    /// Of `Ready`, and for people.
+    pub message: String,
+    /// It will not move without a person.
+    pub stalled: bool,
+}
+
+/// What should be done now, and what to say about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Which rule won.
+    pub ruling: Ruling,
+    /// How things stand.
+    pub standing: Standing,
+    /// In this order.
+    pub effects: Vec<Effect>,
+    /// As they are to be stored.
+    pub timers: Timers,
+    /// On its way out.
+    pub leaving: Option<Leaving>,
+    /// Nothing of the machine is left.
+    pub is_gone: bool,
+    /// When to look again, if nothing happens before.
+    pub wake: Wake,
+}
+
+/// When to look again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wake {
+    at: Option<Timestamp>,
+}
+
+impl Wake {
+    /// The clock may be set, the host may sleep: never trust a longer timer. In seconds, jittered by the caller.
+    pub const CAP: Duration = Duration::from_secs(30);
+
+    /// Nothing to wait for but events.
+    pub fn never() -> Self {
+        Self::default()
+    }
+
+    /// At an instant.
+    pub fn at(at: Timestamp) -> Self {
+        Self { at: Some(at) }
+    }
+
+    /// The earlier of the two.
+    pub fn or(self, other: impl Into<Option<Timestamp>>) -> Self {
+        let at = match (self.at, other.into()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        Self { at }
+    }
+
+    /// From `now` on; `None`: nothing but the cap.
+    pub fn after(self, now: Timestamp) -> Option<Duration> {
+        let at = self.at?;
+        Some(Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO))
+    }
+}

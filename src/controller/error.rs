@@ -1,0 +1,173 @@
+//! What can go wrong in a pass, by step, and what to do about it.
+
+use kube::core::Status;
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Try again, later each time.
+    Transient,
+    /// What was read is old: look again at once.
+    Conflict,
+    /// The same call will fail the same way until somebody changes something; tried again, slowly.
+    Permanent,
+}
+
+/// Why one effect failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EffectError {
+    /// Creating an object.
+    #[error("creating {what} was refused: {source}")]
+    Create {
+        /// Kind and name.
+        what: String,
+        /// The server's word.
+        source: Box<kube::Error>,
+    },
+    /// An object of our name that is not ours.
+    #[error("{what} exists already and is not ours; delete or rename it, or rename this ScheduledMachine")]
+    NameTaken {
+        /// Kind and name.
+        what: String,
+    },
+    /// Changing an object.
+    #[error("changing {what} failed: {source}")]
+    Patch {
+        /// Kind and name.
+        what: String,
+        /// The server's word.
+        source: Box<kube::Error>,
+    },
+    /// Deleting an object.
+    #[error("deleting {what} failed: {source}")]
+    Delete {
+        /// Kind and name.
+        what: String,
+        /// The server's word.
+        source: Box<kube::Error>,
+    },
+    /// Looking whether anything is left.
+    #[error("looking for what is left of {what} failed: {source}")]
+    Look {
+        /// Kind.
+        what: String,
+        /// The server's word.
+        source: Box<kube::Error>,
+    },
+    /// Something of ours is still there.
+    #[error("{what} still exists")]
+    Left {
+        /// Kind and name.
+        what: String,
+    },
+    /// No answer in time; whether it was done is not known.
+    #[error("{what}: no answer from the API server within {seconds} s")]
+    Timeout {
+        /// Which call.
+        what: &'static str,
+        /// The bound.
+        seconds: u64,
+    },
+    /// The workload cluster cannot be reached now.
+    #[error("{what}: no connection to the workload cluster")]
+    NotConnected {
+        /// Which call.
+        what: &'static str,
+    },
+}
+
+impl EffectError {
+    /// Reason of the condition that shows it.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "CreateFailed",
+            Self::NameTaken { .. } => "NameTaken",
+            Self::Patch { .. } => "UpdateFailed",
+            Self::Delete { .. } => "DeleteFailed",
+            Self::Look { .. } | Self::Left { .. } => "WaitingForMachineDeletion",
+            Self::Timeout { .. } => "ApiTimeout",
+            Self::NotConnected { .. } => "NotConnected",
+        }
+    }
+
+    /// What to do about it.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Create { source, .. }
+            | Self::Patch { source, .. }
+            | Self::Delete { source, .. }
+            | Self::Look { source, .. } => class(source),
+            Self::NameTaken { .. } => Class::Permanent,
+            Self::Left { .. } | Self::Timeout { .. } | Self::NotConnected { .. } => Class::Transient,
+        }
+    }
+}
+
+/// The server's status code decides.
+pub fn class(error: &kube::Error) -> Class {
+    match error {
+        kube::Error::Api(status) => match status.code {
+            409 => Class::Conflict,
+            400 | 401 | 403 | 404 | 405 | 413 | 422 => Class::Permanent,
+            _ => Class::Transient,
+        },
+        _ => Class::Transient,
+    }
+}
+
+/// A pass that could not end.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// An effect failed; the status says so.
+    #[error(transparent)]
+    Effect(#[from] EffectError),
+    /// The status could not be written.
+    #[error("writing the status failed: {0}")]
+    Status(#[source] Box<kube::Error>),
+    /// The object could not be read live before something that cannot be taken back.
+    #[error("reading the ScheduledMachine before a destructive step failed: {0}")]
+    Confirm(#[source] Box<kube::Error>),
+    /// The cache was behind.
+    #[error("the object changed while it was being worked on; looking again")]
+    Stale,
+    /// The server did not answer.
+    #[error("{0}: no answer from the API server in time")]
+    Timeout(&'static str),
+}
+
+impl PassError {
+    /// What to do about it.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Effect(error) => error.class(),
+            Self::Status(source) | Self::Confirm(source) => class(source),
+            Self::Stale => Class::Conflict,
+            Self::Timeout(_) => Class::Transient,
+        }
+    }
+
+    /// For logs and metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Effect(_) => "effect",
+            Self::Status(_) => "status",
+            Self::Confirm(_) => "confirm",
+            Self::Stale => "stale",
+            Self::Timeout(_) => "timeout",
+        }
+    }
+}
+
+/// The server says the object is not there.
+pub fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.is_not_found())
+}
+
+/// The server says the name is taken. (A *conflict* is something else: what was read is old.)
+pub fn is_already_exists(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if is_taken(status))
+}
+
+fn is_taken(status: &Status) -> bool {
+    status.code == 409 && status.reason == "AlreadyExists"
+}

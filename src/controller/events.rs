@@ -1,0 +1,84 @@
+//! Kubernetes Events: one per transition, nothing at rest, never a control channel.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+
+use crate::api::condition::Phase;
+use crate::api::names;
+use crate::api::status::ScheduledMachineStatus;
+use crate::controller::snapshot::Snapshot;
+
+/// Limit of the field, in bytes.
+const LONGEST_NOTE: usize = 1024;
+/// `generateName` is cut by the server to 248 characters; ours is a name of at most 63 and a dot.
+const LONGEST_NAME: usize = 200;
+
+/// The Event of this pass, if it changed the phase or found a new trouble.
+pub fn transition(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance: &str) -> Option<Event> {
+    let before = &snapshot.status;
+    let (from, to) = (before.phase, after.phase?);
+    let reason = |status: &ScheduledMachineStatus| {
+        status
+            .conditions
+            .iter()
+            .find(|condition| condition.type_ == "Ready")
+            .map(|ready| ready.reason.clone())
+    };
+    let trouble = matches!(to, Phase::Error) && reason(before) != reason(after);
+    if from == Some(to) && !trouble {
+        return None;
+    }
+    let kind = if matches!(to, Phase::Error | Phase::Terminated | Phase::EmergencyRemove) {
+        "Warning"
+    } else {
+        "Normal"
+    };
+    let came_from = from.map_or_else(|| "new".to_owned(), |phase| format!("{phase:?}"));
+    let note = format!("{came_from} -> {to:?}: {}", after.message.as_deref().unwrap_or_default());
+    Some(event(snapshot, kind, &reason(after)?, &format!("PhaseTransitionTo{to:?}"), &note, instance))
+}
+
+fn event(snapshot: &Snapshot, kind: &str, reason: &str, action: &str, note: &str, instance: &str) -> Event {
+    let object = &snapshot.object;
+    Event {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}.", object.name.chars().take(LONGEST_NAME).collect::<String>())),
+            namespace: Some(object.namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        action: Some(action.to_owned()),
+        event_time: Some(MicroTime(snapshot.now)),
+        note: Some(clipped(note).to_owned()),
+        reason: Some(reason.to_owned()),
+        regarding: Some(ObjectReference {
+            api_version: Some(names::API_VERSION.to_owned()),
+            kind: Some("ScheduledMachine".to_owned()),
+            name: Some(object.name.clone()),
+            namespace: Some(object.namespace.clone()),
+            uid: Some(object.uid.clone()),
+            ..ObjectReference::default()
+        }),
+        reporting_controller: Some(names::EVENT_REPORTER.to_owned()),
+        reporting_instance: Some(instance.to_owned()),
+        type_: Some(kind.to_owned()),
+        ..Event::default()
+    }
+}
+
+/// Bytes count, not characters: the server refuses what is longer.
+fn clipped(note: &str) -> &str {
+    let end = (0..=LONGEST_NOTE.min(note.len())).rev().find(|end| note.is_char_boundary(*end));
+    &note[..end.unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_is_cut_by_bytes_and_between_characters() {
+        assert_eq!(clipped("short"), "short");
+        assert_eq!(clipped(&"\u{20ac}".repeat(1000)).len(), 1023);
+    }
+}

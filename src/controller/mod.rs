@@ -1,0 +1,196 @@
+//! The controller: one pass per object and reason, from what is seen to what is done.
+//!
+//! `watch` turns events into keys, `reconcile` runs the pass: `observe` builds a `snapshot`, `decide` makes a decision
+//! of it, `apply` performs the effects, `status` says how things stand. This file only wires.
+
+pub mod apply;
+pub mod build;
+pub mod conditions;
+pub mod decide;
+pub mod effect;
+pub mod error;
+pub mod events;
+pub mod expect;
+pub mod observe;
+pub mod reconcile;
+pub mod report;
+pub mod retry;
+pub mod snapshot;
+pub mod status;
+pub mod target;
+pub mod watch;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use kube::Client;
+use kube::core::{ApiResource, DynamicObject};
+use kube::runtime::controller::Config;
+use kube::runtime::reflector::Store;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::{Controller, watcher};
+use tokio::sync::mpsc;
+
+use crate::api::names;
+use crate::capi::kinds::Kinds;
+use crate::capi::machine::{cluster_resource, machine_resource};
+use crate::runtime::Tasks;
+use crate::watch::{Notice, follow};
+use crate::workload::Workloads;
+use observe::{World, connection_key};
+use reconcile::Context;
+use target::Target;
+use watch::{Key, Waker, collection, scheduled_machine_resource};
+
+/// Passes at one time. A pass waits on the network, not on a processor; the API server's own fairness does the rest.
+const CONCURRENCY: u16 = 16;
+/// How often workload connections that nobody uses any more are closed. Cache only.
+const TIDY: Duration = Duration::from_secs(60);
+
+/// What the controller runs on.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Watch this namespace only.
+    pub namespace: Option<String>,
+    /// API groups that bootstrap and infrastructure objects may be of.
+    pub allowed_groups: Vec<String>,
+    /// Name in our Events.
+    pub instance: String,
+}
+
+/// Adds everything that the controller does to `tasks`. `stop` ends the intake of new passes.
+pub fn start(
+    client: Client,
+    settings: &Settings,
+    tasks: &mut Tasks,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let (keys, received) = mpsc::unbounded_channel();
+    let resource = scheduled_machine_resource();
+    let objects = Writer::new(resource.clone());
+    let waker = Waker::new(keys, objects.as_reader());
+
+    let (kind_notices, mut kinds_changed) = mpsc::unbounded_channel();
+    let (kinds, kinds_actor) =
+        Kinds::new(client.clone(), settings.namespace.clone(), settings.allowed_groups.clone(), kind_notices);
+    let (workload_notices, mut workloads_changed) = mpsc::unbounded_channel();
+    let (workloads, workloads_actor) = Workloads::new(client.clone(), workload_notices);
+    tasks.spawn("kinds", kinds_actor);
+    tasks.spawn("workload clusters", workloads_actor);
+    let wake = waker.clone();
+    tasks.spawn("kind notices", async move {
+        while let Some(notice) = kinds_changed.recv().await {
+            wake.kind(&notice);
+        }
+    });
+    let wake = waker.clone();
+    tasks.spawn("workload notices", async move {
+        while let Some(notice) = workloads_changed.recv().await {
+            wake.workload(&notice);
+        }
+    });
+
+    let watches = Watches { client: &client, settings, waker: &waker };
+    let machines = Writer::new(machine_resource());
+    let clusters = Writer::new(cluster_resource());
+    let world = World {
+        scheduled_machines: objects.as_reader(),
+        machines: machines.as_reader(),
+        clusters: clusters.as_reader(),
+        kinds,
+        workloads,
+    };
+    watches.spawn(tasks, &resource, objects, watcher::Config::default(), Waker::object);
+    let ours = watcher::Config::default().labels(names::LABEL_SCHEDULED_MACHINE);
+    watches.spawn(tasks, &machine_resource(), machines, ours, Waker::machine);
+    watches.spawn(tasks, &cluster_resource(), clusters, watcher::Config::default(), Waker::cluster);
+    tasks.spawn("tidy", tidy(world.clone()));
+
+    let context = Arc::new(Context {
+        client,
+        world,
+        expectations: expect::Expectations::default(),
+        backoff: retry::Backoff::default(),
+        instance: settings.instance.clone(),
+    });
+    tasks.spawn("passes", passes(context, received, stop));
+}
+
+struct Watches<'a> {
+    client: &'a Client,
+    settings: &'a Settings,
+    waker: &'a Waker,
+}
+
+impl Watches<'_> {
+    fn spawn(
+        &self,
+        tasks: &mut Tasks,
+        resource: &ApiResource,
+        writer: Writer<DynamicObject>,
+        config: watcher::Config,
+        wake: fn(&Waker, &DynamicObject),
+    ) {
+        let api = collection(self.client, self.settings.namespace.as_deref(), resource);
+        let waker = self.waker.clone();
+        tasks.spawn(format!("watch of {}", resource.plural), async move {
+            follow(api, config, writer, move |notice| match notice {
+                Notice::Changed(object) | Notice::Gone(object) => wake(&waker, &object),
+                Notice::Synced | Notice::Failing(_) | Notice::Recovered => {}
+            })
+            .await;
+        });
+    }
+}
+
+/// Decisions begin when every cache is complete: half a picture looks like a machine that is gone.
+async fn passes(
+    context: Arc<Context>,
+    received: mpsc::UnboundedReceiver<Key>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
+    let world = &context.world;
+    let ready = |store: Store<DynamicObject>| async move { store.wait_until_ready().await.is_ok() };
+    let all = tokio::join!(
+        ready(world.scheduled_machines.clone()),
+        ready(world.machines.clone()),
+        ready(world.clusters.clone())
+    );
+    if all != (true, true, true) {
+        return;
+    }
+    tracing::info!("caches complete, deciding begins");
+    let keys =
+        stream::unfold(received, |mut received| async move { Some((received.recv().await?, received)) });
+    let objects = context.world.scheduled_machines.clone();
+    // Our own adapter feeds the store and the keys; the controller's own trigger stays silent, and so no error of a
+    // watch can ever slow the queue.
+    Controller::for_stream_with(stream::pending(), objects, scheduled_machine_resource())
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .reconcile_on(keys)
+        .graceful_shutdown_on(stop)
+        .run(reconcile::reconcile, reconcile::error_policy, context)
+        // Failed passes were logged where their delay was chosen; a key whose object is gone needs nothing.
+        .for_each(|_| async {})
+        .await;
+}
+
+/// Closes workload connections whose last user has gone.
+async fn tidy(world: World) {
+    let mut ticks = tokio::time::interval(TIDY);
+    loop {
+        ticks.tick().await;
+        let used: Vec<_> = world
+            .scheduled_machines
+            .state()
+            .iter()
+            .filter_map(|object| {
+                let target = Target::read(object.data.get("spec")?);
+                Some(connection_key(object.metadata.namespace.as_deref()?, &target))
+            })
+            .collect();
+        world.workloads.retain(|key| used.contains(key));
+    }
+}

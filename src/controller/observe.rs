@@ -1,0 +1,219 @@
+//! Builds the snapshot: the only place that reads cluster state for a decision, and the clock. Caches only.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node as CoreNode;
+use kube::ResourceExt;
+use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::runtime::reflector::{ObjectRef, Store};
+use serde_json::Value;
+
+use crate::api::names;
+use crate::api::status::ScheduledMachineStatus;
+use crate::capi::kinds::{KindView, Kinds, Role};
+use crate::capi::machine::{Cluster, Machine, cluster_resource, machine_resource};
+use crate::controller::expect::{Cache, Seen};
+use crate::controller::report::Made;
+use crate::controller::snapshot::{Child, ChildObject, Node, Object, Service, Snapshot};
+use crate::controller::target::Target;
+use crate::workload::{ConnectionKey, Reach, View, Workloads};
+
+/// The caches.
+#[derive(Clone)]
+pub struct World {
+    /// ScheduledMachines, undecoded: one bad object must not hide the others.
+    pub scheduled_machines: Store<DynamicObject>,
+    /// Machines with our label.
+    pub machines: Store<DynamicObject>,
+    /// Clusters.
+    pub clusters: Store<DynamicObject>,
+    /// Bootstrap and infrastructure kinds, and our objects of each.
+    pub kinds: Kinds,
+    /// Workload clusters and their Nodes.
+    pub workloads: Workloads,
+}
+
+/// The clock, to the millisecond: what is stored can be read.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock for a decision")]
+pub fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
+}
+
+/// Where an object's workload kubeconfig is.
+pub fn connection_key(namespace: &str, target: &Target) -> ConnectionKey {
+    ConnectionKey {
+        namespace: namespace.to_owned(),
+        secret: target.kubeconfig.name.clone(),
+        key: target.kubeconfig.key.clone(),
+    }
+}
+
+impl World {
+    /// One ScheduledMachine and all around it.
+    pub fn snapshot(&self, raw: &DynamicObject, now: Timestamp) -> Snapshot {
+        let object = object(raw);
+        let target = Target::read(raw.data.get("spec").unwrap_or(&Value::Null));
+        let status = status(raw);
+        let cluster = self.cluster(&object.namespace, &target.cluster_name);
+        let machine = self.machine(&object.namespace, &object.name);
+        let view = self.workload(&object, &target, cluster.as_ref());
+        let node_name = machine
+            .as_ref()
+            .and_then(|machine| machine.node.clone())
+            .or_else(|| status.node_ref.as_ref().map(|node| node.name.clone()));
+        Snapshot {
+            now,
+            children: self.children(&object, &target, &status),
+            node: node_name.and_then(|name| node(&view, &name)),
+            reach: view.reach,
+            object,
+            target,
+            status,
+            cluster,
+            machine,
+        }
+    }
+
+    /// What the caches show, for the notes of what was written.
+    pub fn seen(&self, snapshot: &Snapshot, raw: &DynamicObject, cache: Cache) -> Seen {
+        let pair = |uid: Option<String>, version: Option<String>| Some((uid?, version?));
+        match cache {
+            Cache::Object => pair(raw.uid(), raw.resource_version()),
+            Cache::Made(Made::Machine) => {
+                let machine = snapshot.machine.as_ref()?;
+                Some((machine.uid.clone(), machine.resource_version.clone()))
+            }
+            Cache::Made(Made::Child(role)) => {
+                let child = snapshot.wanted(role)?;
+                let meta = self.child_meta(&snapshot.object, child.role, &child.api_version, &child.kind)?;
+                pair(meta.uid(), meta.resource_version())
+            }
+            Cache::Node => {
+                let node = snapshot.node.as_ref()?;
+                Some((node.uid.clone(), node.resource_version.clone()))
+            }
+        }
+    }
+
+    fn cluster(&self, namespace: &str, name: &str) -> Option<Cluster> {
+        let key = ObjectRef::new_with(name, cluster_resource()).within(namespace);
+        self.clusters.get(&key).map(|object| Cluster::decode(&object))
+    }
+
+    fn machine(&self, namespace: &str, name: &str) -> Option<Machine> {
+        let key = ObjectRef::new_with(name, machine_resource()).within(namespace);
+        self.machines.get(&key).map(|object| Machine::decode(&object))
+    }
+
+    /// No Cluster, no connection: its Secret belongs to whoever deletes the Cluster.
+    fn workload(&self, object: &Object, target: &Target, cluster: Option<&Cluster>) -> View {
+        match cluster {
+            Some(_) => self.workloads.view(&connection_key(&object.namespace, target)),
+            None => View { reach: Reach::Connecting, client: None, nodes: None },
+        }
+    }
+
+    fn children(&self, object: &Object, target: &Target, status: &ScheduledMachineStatus) -> Vec<Child> {
+        let mut found: Vec<Child> = Vec::new();
+        let mut add = |role: Role, api_version: &str, kind: &str, is_wanted: bool| {
+            let known =
+                found.iter().any(|c| c.role == role && c.api_version == api_version && c.kind == kind);
+            if !known {
+                found.push(self.child(object, role, api_version, kind, is_wanted));
+            }
+        };
+        if let Ok(templates) = &target.templates {
+            add(Role::Bootstrap, &templates.bootstrap.api_version, &templates.bootstrap.kind, true);
+            let infrastructure = &templates.infrastructure;
+            add(Role::Infrastructure, &infrastructure.api_version, &infrastructure.kind, true);
+        }
+        let remembered =
+            [(Role::Bootstrap, &status.bootstrap_ref), (Role::Infrastructure, &status.infrastructure_ref)];
+        for (role, reference) in remembered {
+            if let Some(reference) = reference {
+                add(role, &reference.api_version, &reference.kind, false);
+            }
+        }
+        found
+    }
+
+    fn child(&self, object: &Object, role: Role, api_version: &str, kind: &str, is_wanted: bool) -> Child {
+        let service = match self.kinds.view(role, api_version, kind) {
+            KindView::Resolving => Service::Resolving,
+            KindView::NotServed(text) => Service::NotServed(text),
+            KindView::NotAllowed(text) => Service::NotAllowed(text),
+            KindView::Unreachable(text) => Service::Unreachable(text),
+            KindView::Served { resource, .. } => Service::Served(resource),
+        };
+        let meta = self.child_meta(object, role, api_version, kind);
+        Child {
+            role,
+            api_version: api_version.to_owned(),
+            kind: kind.to_owned(),
+            is_wanted,
+            service,
+            object: meta.map(|meta| child_object(&meta)),
+        }
+    }
+
+    fn child_meta(
+        &self,
+        object: &Object,
+        role: Role,
+        api_version: &str,
+        kind: &str,
+    ) -> Option<std::sync::Arc<PartialObjectMeta<DynamicObject>>> {
+        let KindView::Served { resource, children } = self.kinds.view(role, api_version, kind) else {
+            return None;
+        };
+        children.get(&ObjectRef::new_with(&object.name, resource).within(&object.namespace))
+    }
+}
+
+fn object(raw: &DynamicObject) -> Object {
+    let annotations = raw.annotations();
+    Object {
+        namespace: raw.namespace().unwrap_or_default(),
+        name: raw.name_any(),
+        uid: raw.uid().unwrap_or_default(),
+        generation: raw.metadata.generation.unwrap_or_default(),
+        created_at: raw.metadata.creation_timestamp.as_ref().map(|at| at.0),
+        deleted_at: raw.metadata.deletion_timestamp.as_ref().map(|at| at.0),
+        has_finalizer: raw.finalizers().iter().any(|finalizer| finalizer == names::FINALIZER),
+        is_paused: annotations.contains_key(names::ANNOTATION_CAPI_PAUSED),
+        is_moving: annotations.contains_key(names::ANNOTATION_DELETE_FOR_MOVE),
+    }
+}
+
+/// A status that cannot be read counts as none: everything in it can be found again.
+fn status(raw: &DynamicObject) -> ScheduledMachineStatus {
+    let Some(value) = raw.data.get("status") else { return ScheduledMachineStatus::default() };
+    serde_json::from_value(value.clone()).unwrap_or_else(|error| {
+        tracing::debug!(name = raw.name_any(), %error, "stored status cannot be read; it is written anew");
+        ScheduledMachineStatus::default()
+    })
+}
+
+fn child_object(meta: &PartialObjectMeta<DynamicObject>) -> ChildObject {
+    let controller = meta.owner_references().iter().find(|owner| owner.controller == Some(true));
+    ChildObject {
+        uid: meta.uid().unwrap_or_default(),
+        deleting: meta.metadata.deletion_timestamp.is_some(),
+        uid_label: meta.labels().get(names::LABEL_SCHEDULED_MACHINE_UID).cloned(),
+        machine_uid: controller.filter(|owner| owner.kind == "Machine").map(|owner| owner.uid.clone()),
+    }
+}
+
+fn node(view: &View, name: &str) -> Option<Node> {
+    let node = view.nodes.as_ref()?.get(&ObjectRef::<CoreNode>::new(name))?;
+    let spec = node.spec.clone().unwrap_or_default();
+    Some(Node {
+        name: node.name_any(),
+        uid: node.uid().unwrap_or_default(),
+        resource_version: node.resource_version().unwrap_or_default(),
+        provider_id: spec.provider_id,
+        unschedulable: spec.unschedulable.unwrap_or(false),
+        cordoned_by: node.annotations().get(names::ANNOTATION_CORDONED_BY).cloned(),
+        deleting: node.metadata.deletion_timestamp.is_some(),
+    })
+}

@@ -1,0 +1,177 @@
+//! The shell: observe, decide, apply, report, wake.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::DynamicObject;
+use kube::runtime::controller::Action;
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use tracing::Instrument;
+
+use crate::api::names;
+use crate::api::status::ScheduledMachineStatus;
+use crate::controller::apply::Apply;
+use crate::controller::decide::decide;
+use crate::controller::effect::{Decision, Effect, Wake};
+use crate::controller::error::{Class, PassError, is_not_found};
+use crate::controller::expect::{Expectations, Written};
+use crate::controller::observe::{self, World, connection_key};
+use crate::controller::report::Report;
+use crate::controller::retry::{Backoff, spread};
+use crate::controller::snapshot::Snapshot;
+use crate::controller::watch::scheduled_machine_resource;
+use crate::controller::{events, status};
+
+/// Bound on a call of the shell itself.
+const CALL: Duration = Duration::from_secs(10);
+/// A cache that is behind our own write shows it within milliseconds; this is the net under the missing event.
+const BEHIND: Duration = Duration::from_secs(1);
+
+/// What every pass shares.
+pub struct Context {
+    /// The management cluster.
+    pub client: Client,
+    /// The caches.
+    pub world: World,
+    /// What was written and may not be cached yet.
+    pub expectations: Expectations,
+    /// Failures in a row.
+    pub backoff: Backoff,
+    /// Name in our Events: `POD_NAME`.
+    pub instance: String,
+}
+
+/// One pass over one ScheduledMachine.
+///
+/// # Errors
+/// What kept the pass from ending; [`error_policy`] says when the next one comes.
+pub async fn reconcile(raw: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, PassError> {
+    let span = tracing::info_span!("reconcile", namespace = raw.namespace(), name = raw.name_any());
+    pass(&raw, &context).instrument(span).await
+}
+
+/// When to come back after a failure.
+pub fn error_policy(raw: Arc<DynamicObject>, error: &PassError, context: Arc<Context>) -> Action {
+    let delay = context.backoff.failed(&raw.uid().unwrap_or_default(), error.class());
+    tracing::warn!(namespace = raw.namespace(), name = raw.name_any(), error = %error, step = error.label(),
+        retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), "pass failed");
+    Action::requeue(delay)
+}
+
+async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassError> {
+    let snapshot = context.world.snapshot(raw, observe::now());
+    let uid = &snapshot.object.uid;
+    if !context.expectations.are_met(uid, |cache| context.world.seen(&snapshot, raw, cache)) {
+        return Ok(Action::requeue(BEHIND));
+    }
+    let decision = decide(&snapshot);
+    if decision.effects.iter().any(Effect::is_destructive) {
+        confirm(context, raw, &snapshot).await?;
+    }
+    let view = snapshot.cluster.as_ref().and_then(|_| {
+        context.world.workloads.view(&connection_key(&snapshot.object.namespace, &snapshot.target)).client
+    });
+    let apply = Apply {
+        management: &context.client,
+        workload: view.as_ref(),
+        snapshot: &snapshot,
+        expectations: &context.expectations,
+    };
+    let (report, error) = apply.all(&decision.effects).await;
+    if error.is_none()
+        && decision.effects.iter().any(|effect| matches!(effect, Effect::RemoveFinalizer { .. }))
+    {
+        tracing::info!("released");
+        context.expectations.forget(uid);
+        context.backoff.forget(uid);
+        return Ok(Action::await_change());
+    }
+    write_status(context, raw, &snapshot, &decision, &report).await?;
+    if let Some(error) = error {
+        return Err(error.into());
+    }
+    if report.node_failure.is_none() {
+        context.backoff.forget(uid);
+    }
+    Ok(wake(&decision.wake, &report, context, uid))
+}
+
+/// Before what cannot be taken back the object is read live: a cache may not know yet that the user changed her mind.
+async fn confirm(context: &Context, raw: &DynamicObject, snapshot: &Snapshot) -> Result<(), PassError> {
+    let api = objects(context, &snapshot.object.namespace);
+    let live = tokio::time::timeout(CALL, api.get_metadata_opt(&snapshot.object.name)).await;
+    let live =
+        live.map_err(|_| PassError::Timeout("get"))?.map_err(|error| PassError::Confirm(error.into()))?;
+    let same = live.is_some_and(|live| {
+        live.uid() == raw.uid()
+            && live.metadata.generation == raw.metadata.generation
+            && live.metadata.deletion_timestamp == raw.metadata.deletion_timestamp
+            && live.metadata.annotations == raw.metadata.annotations
+    });
+    if same { Ok(()) } else { Err(PassError::Stale) }
+}
+
+/// One patch, only if something changed, and only to the object it was computed for.
+async fn write_status(
+    context: &Context,
+    raw: &DynamicObject,
+    snapshot: &Snapshot,
+    decision: &Decision,
+    report: &Report,
+) -> Result<(), PassError> {
+    let after = status::derive(snapshot, decision, report);
+    let before = raw.data.get("status").cloned().unwrap_or_else(|| json!({}));
+    let Some(change) = serde_json::to_value(&after).ok().and_then(|after| status::patch(&before, &after))
+    else {
+        return Ok(());
+    };
+    let patch = Patch::Merge(json!({ "metadata": { "uid": snapshot.object.uid }, "status": change }));
+    let params =
+        PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let api = objects(context, &snapshot.object.namespace);
+    let call = api.patch_status(&snapshot.object.name, &params, &patch);
+    match tokio::time::timeout(CALL, call).await.map_err(|_| PassError::Timeout("patch status"))? {
+        Ok(written) => {
+            context.expectations.note(&snapshot.object, Written::Object(&written));
+            announce(context, snapshot, &after).await;
+            Ok(())
+        }
+        // Deleted meanwhile.
+        Err(error) if is_not_found(&error) => Ok(()),
+        Err(error) => Err(PassError::Status(error.into())),
+    }
+}
+
+/// A line in the log and an Event; neither may fail a pass.
+async fn announce(context: &Context, snapshot: &Snapshot, after: &ScheduledMachineStatus) {
+    let Some(event) = events::transition(snapshot, after, &context.instance) else { return };
+    tracing::info!(from = ?snapshot.status.phase, to = ?after.phase, reason = event.reason, note = event.note, "phase");
+    let api: Api<Event> = Api::namespaced(context.client.clone(), &snapshot.object.namespace);
+    let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match tokio::time::timeout(CALL, api.create(&params, &event)).await {
+        Ok(Ok(_)) => {}
+        // A namespace that is going takes no Events.
+        Ok(Err(error)) => tracing::debug!(%error, "Event not recorded"),
+        Err(_) => tracing::debug!("Event not recorded in time"),
+    }
+}
+
+fn objects(context: &Context, namespace: &str) -> Api<DynamicObject> {
+    Api::namespaced_with(context.client.clone(), namespace, &scheduled_machine_resource())
+}
+
+/// The clock is read again: the pass itself took time, and an edge is met to the millisecond.
+fn wake(wake: &Wake, report: &Report, context: &Context, uid: &str) -> Action {
+    let cap = spread(Wake::CAP);
+    if report.node_failure.is_some() {
+        let retry = context.backoff.failed(uid, Class::Transient);
+        return Action::requeue(retry.min(wake.after(observe::now()).unwrap_or(retry)));
+    }
+    match wake.after(observe::now()) {
+        Some(delay) if delay < cap => Action::requeue(delay),
+        _ => Action::requeue(cap),
+    }
+}

@@ -1,0 +1,65 @@
+//! How long to wait after a pass that failed.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::controller::error::Class;
+
+/// Failures in a row, by uid. A success, or the object's end, forgets them.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    failures: Mutex<HashMap<String, u32>>,
+}
+
+impl Backoff {
+    /// Counts a failure and says how long to wait.
+    pub fn failed(&self, uid: &str, class: Class) -> Duration {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(uid.to_owned()).or_insert(0);
+        *count = count.saturating_add(1);
+        let (first, longest) = match class {
+            Class::Conflict => (Duration::from_millis(50), Duration::from_secs(5)),
+            Class::Transient => (Duration::from_millis(250), Duration::from_secs(15)),
+            Class::Permanent => (Duration::from_secs(1), Duration::from_secs(60)),
+        };
+        // Doubling; 2^16 times the first is beyond every longest.
+        let delay = first.saturating_mul(1 << (*count - 1).min(16)).min(longest);
+        spread(delay)
+    }
+
+    /// The pass went well, or the object is gone.
+    pub fn forget(&self, uid: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+/// 75 to 125 %, so that what failed together does not come back together.
+pub fn spread(delay: Duration) -> Duration {
+    delay.mul_f64(rand::random_range(0.75..1.25))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_a_bound_and_start_over_after_a_success() {
+        let backoff = Backoff::default();
+        let delays: Vec<Duration> = (0..40).map(|_| backoff.failed("u", Class::Transient)).collect();
+        assert!(delays[0] <= Duration::from_millis(313), "{:?}", delays[0]);
+        assert!(delays[3] > delays[0] * 4);
+        assert!(delays.iter().all(|delay| *delay <= Duration::from_millis(18_750)));
+        backoff.forget("u");
+        assert!(backoff.failed("u", Class::Transient) <= Duration::from_millis(313));
+    }
+
+    #[test]
+    fn objects_do_not_share_their_failures() {
+        let backoff = Backoff::default();
+        for _ in 0..10 {
+            backoff.failed("a", Class::Permanent);
+        }
+        assert!(backoff.failed("b", Class::Permanent) <= Duration::from_millis(1250));
+    }
+}

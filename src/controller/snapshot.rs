@@ -1,0 +1,194 @@
+//! All that a decision may know, as values.
+
+use jiff::Timestamp;
+use kube::core::ApiResource;
+
+use crate::api::status::ScheduledMachineStatus;
+use crate::capi::kinds::Role;
+use crate::capi::machine::{Cluster, Machine};
+use crate::controller::target::Target;
+use crate::workload::Reach;
+
+/// One ScheduledMachine and all around it, at one instant.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The clock, read once.
+    pub now: Timestamp,
+    /// The object itself.
+    pub object: Object,
+    /// Its spec, understood as far as it can be.
+    pub target: Target,
+    /// Its status as last written.
+    pub status: ScheduledMachineStatus,
+    /// Its Cluster.
+    pub cluster: Option<Cluster>,
+    /// The Machine of its name, ours or not.
+    pub machine: Option<Machine>,
+    /// The bootstrap and infrastructure kinds that the spec names and those that the status remembers.
+    pub children: Vec<Child>,
+    /// The Node that the Machine, or else the status, points at.
+    pub node: Option<Node>,
+    /// The way to the workload cluster.
+    pub reach: Reach,
+}
+
+/// Who the object is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Object {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Uid.
+    pub uid: String,
+    /// Generation of the spec.
+    pub generation: i64,
+    /// Since when it exists.
+    pub created_at: Option<Timestamp>,
+    /// Since when it is being deleted.
+    pub deleted_at: Option<Timestamp>,
+    /// Our finalizer is on it.
+    pub has_finalizer: bool,
+    /// It carries Cluster API's pause annotation.
+    pub is_paused: bool,
+    /// `clusterctl move` is taking it away.
+    pub is_moving: bool,
+}
+
+/// A kind that an object of ours may be of, and that object.
+#[derive(Clone, Debug)]
+pub struct Child {
+    /// Which of the two.
+    pub role: Role,
+    /// `group/version`.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// The spec names this kind today (else only the status does).
+    pub is_wanted: bool,
+    /// Whether the kind can be used.
+    pub service: Service,
+    /// The object of our name, ours or not; known only while the kind is served.
+    pub object: Option<ChildObject>,
+}
+
+/// Whether a kind can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Service {
+    /// Being looked up.
+    Resolving,
+    /// No CRD serves it; in words.
+    NotServed(String),
+    /// Not on the list, or not what it claims to be; in words.
+    NotAllowed(String),
+    /// The API server does not say; in words.
+    Unreachable(String),
+    /// It is.
+    Served(ApiResource),
+}
+
+/// What decisions need to know of a bootstrap or infrastructure object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChildObject {
+    /// Its uid.
+    pub uid: String,
+    /// It is being deleted.
+    pub deleting: bool,
+    /// Value of our uid label.
+    pub uid_label: Option<String>,
+    /// Uid of the Machine that Cluster API made its controller.
+    pub machine_uid: Option<String>,
+}
+
+/// What decisions need to know of a Node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// For checked writes.
+    pub resource_version: String,
+    /// `spec.providerID`.
+    pub provider_id: Option<String>,
+    /// `spec.unschedulable`.
+    pub unschedulable: bool,
+    /// Uid of the ScheduledMachine that cordoned it.
+    pub cordoned_by: Option<String>,
+    /// It is being deleted.
+    pub deleting: bool,
+}
+
+impl Service {
+    /// Whether there are objects of the kind cannot be said now.
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Resolving | Self::Unreachable(_))
+    }
+}
+
+impl Snapshot {
+    /// The Machine, if it is ours.
+    pub fn own_machine(&self) -> Option<&Machine> {
+        self.machine.as_ref().filter(|machine| self.owns_machine(machine))
+    }
+
+    /// Ours by uid label, by recorded uid or (objects of the predecessor, objects that `clusterctl move` brought) by
+    /// controller reference.
+    pub fn owns_machine(&self, machine: &Machine) -> bool {
+        use crate::api::names::{GROUP, LABEL_SCHEDULED_MACHINE_UID};
+        let recorded = self.status.machine_ref.as_ref().and_then(|r| r.uid.as_ref());
+        machine.labels.get(LABEL_SCHEDULED_MACHINE_UID) == Some(&self.object.uid)
+            || recorded == Some(&machine.uid)
+            || machine.owners.iter().any(|owner| {
+                owner.controller == Some(true)
+                    && owner.uid == self.object.uid
+                    && owner.kind == "ScheduledMachine"
+                    && owner.api_version.split('/').next() == Some(GROUP)
+            })
+    }
+
+    /// Ours by uid label, by recorded uid, or because our Machine controls it.
+    pub fn owns_child(&self, child: &Child, object: &ChildObject) -> bool {
+        let recorded = match child.role {
+            Role::Bootstrap => self.status.bootstrap_ref.as_ref(),
+            Role::Infrastructure => self.status.infrastructure_ref.as_ref(),
+        };
+        object.uid_label.as_ref() == Some(&self.object.uid)
+            || recorded.and_then(|r| r.uid.as_ref()) == Some(&object.uid)
+            || self.own_machine().is_some_and(|machine| object.machine_uid.as_ref() == Some(&machine.uid))
+    }
+
+    /// The Node, if it is provably that of our Machine, or of the one before it.
+    pub fn own_node(&self) -> Option<&Node> {
+        let node = self.node.as_ref()?;
+        let recorded = self.status.node_ref.as_ref().and_then(|r| r.uid.as_ref());
+        let is_recorded = recorded == Some(&node.uid);
+        let same_host = |id: Option<&String>| id.is_some() && node.provider_id.as_ref() == id;
+        let is_ours = match self.own_machine() {
+            Some(machine) => is_recorded || same_host(machine.provider_id.as_ref()),
+            // The host may have joined again for somebody else, under the same name and provider id: the uid decides.
+            None if recorded.is_some() => is_recorded,
+            None => same_host(self.status.provider_id.as_ref()),
+        };
+        is_ours.then_some(node)
+    }
+
+    /// The status says that there was an object of this kind.
+    pub fn remembers(&self, child: &Child) -> bool {
+        let recorded = match child.role {
+            Role::Bootstrap => self.status.bootstrap_ref.as_ref(),
+            Role::Infrastructure => self.status.infrastructure_ref.as_ref(),
+        };
+        recorded.is_some_and(|r| r.api_version == child.api_version && r.kind == child.kind)
+    }
+
+    /// The kind that the spec names today.
+    pub fn wanted(&self, role: Role) -> Option<&Child> {
+        self.children.iter().find(|child| child.role == role && child.is_wanted)
+    }
+
+    /// Cluster API wants nothing of this written.
+    pub fn is_capi_paused(&self) -> bool {
+        self.object.is_paused || self.cluster.as_ref().is_some_and(|cluster| cluster.paused)
+    }
+}

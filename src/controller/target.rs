@@ -1,0 +1,396 @@
+//! What the user asks for: the raw spec read piece by piece, so that one bad field spoils nothing but itself.
+//!
+//! Never fails and never stops at the first fault. It reads the raw JSON rather than a typed spec because a stored
+//! object may be older than today's schema, and the kill switch has to work on an object that nothing else can read.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::api::duration::Duration;
+use crate::api::names;
+use crate::api::scheduled_machine::{
+    InlineMetadata, InlineObject, MachineTemplate, MachineTemplateSpec, ReadinessGate, SecretKeyRef,
+};
+use crate::schedule::{Fault, Schedule};
+
+/// Cluster API counts a node-deletion limit from the Machine's deletion, not from when it turns to the Node, so the
+/// time for the host itself is added on top of drain and volumes.
+const HOST_ALLOWANCE: Duration = Duration::from_secs(600);
+/// Volumes are waited for this long unless the user says otherwise; 0 would mean for ever.
+const VOLUME_DETACH_DEFAULT: Duration = Duration::from_secs(60);
+/// The predecessor's default for grace and drain.
+const FIVE_MINUTES: Duration = Duration::from_secs(300);
+
+/// The spec, understood as far as it can be.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// `spec.clusterName`; empty when it cannot be read.
+    pub cluster_name: String,
+    /// `spec.paused`.
+    pub paused: bool,
+    /// `spec.killSwitch`.
+    pub kill_switch: bool,
+    /// `spec.schedule.enabled`.
+    pub enabled: bool,
+    /// Higher opens first.
+    pub priority: u8,
+    /// The timetable, or all that is wrong with it.
+    pub schedule: Result<Schedule, Vec<Fault>>,
+    /// Cordoned, nothing evicted.
+    pub grace: Duration,
+    /// Bound on emptying the Node; zero: do not drain.
+    pub drain: Duration,
+    /// Bounds that Cluster API gets.
+    pub limits: Limits,
+    /// What the next Machine is made of, or all that is wrong with it. Blocks opening, nothing else.
+    pub templates: Result<Templates, Vec<Fault>>,
+    /// Where the workload cluster's kubeconfig is.
+    pub kubeconfig: SecretKeyRef,
+    /// Faults of fields that have a safe stand-in (durations, flags).
+    pub other_faults: Vec<Fault>,
+}
+
+/// Bounds on Cluster API's deletion of the Machine, in whole seconds, none of them 0 (which means for ever there).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Emptying the Node.
+    pub drain: u64,
+    /// Waiting for volumes.
+    pub volume_detach: u64,
+    /// Deleting the Node object, counted from the Machine's deletion.
+    pub node_deletion: u64,
+}
+
+/// What the next Machine is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Templates {
+    /// The bootstrap object.
+    pub bootstrap: Template,
+    /// The infrastructure object.
+    pub infrastructure: Template,
+    /// The user's labels on the Machine.
+    pub machine_labels: BTreeMap<String, String>,
+    /// The user's annotations on the Machine.
+    pub machine_annotations: BTreeMap<String, String>,
+    /// Kubernetes version.
+    pub version: Option<String>,
+    /// Failure domain.
+    pub failure_domain: Option<String>,
+    /// Seconds ready before available.
+    pub min_ready_seconds: Option<i32>,
+    /// Conditions that must hold.
+    pub readiness_gates: Vec<ReadinessGate>,
+}
+
+/// One in-line object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template {
+    /// `group/version`.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// The user's.
+    pub labels: BTreeMap<String, String>,
+    /// The user's.
+    pub annotations: BTreeMap<String, String>,
+    /// Passed on as it is.
+    pub spec: Map<String, Value>,
+}
+
+impl Template {
+    /// The API group.
+    pub fn group(&self) -> &str {
+        self.api_version.split_once('/').map_or("", |(group, _)| group)
+    }
+}
+
+impl Target {
+    /// Reads `spec` of a ScheduledMachine.
+    pub fn read(spec: &Value) -> Self {
+        let mut faults = Vec::new();
+        let cluster_name: String = field(spec, "clusterName", "spec", &mut faults).unwrap_or_default();
+        let grace = duration(spec, "gracefulShutdownTimeout", FIVE_MINUTES, &mut faults);
+        let drain = duration(spec, "nodeDrainTimeout", FIVE_MINUTES, &mut faults);
+        let mut template_faults = Vec::new();
+        let machine: MachineTemplate =
+            field(spec, "machineTemplate", "spec", &mut template_faults).unwrap_or_default();
+        let kubeconfig = field(spec, "kubeconfigSecretRef", "spec", &mut faults).unwrap_or_else(|| {
+            SecretKeyRef { name: format!("{cluster_name}-kubeconfig"), key: "value".to_owned() }
+        });
+        Self {
+            paused: field(spec, "paused", "spec", &mut faults).unwrap_or(false),
+            kill_switch: field(spec, "killSwitch", "spec", &mut faults).unwrap_or(false),
+            enabled: spec
+                .get("schedule")
+                .and_then(|schedule| field(schedule, "enabled", "spec.schedule", &mut faults))
+                .unwrap_or(true),
+            priority: field(spec, "priority", "spec", &mut faults).unwrap_or(50),
+            schedule: schedule(spec),
+            limits: limits(drain, machine.spec.as_ref(), &mut faults),
+            templates: templates(spec, machine, template_faults),
+            cluster_name,
+            grace,
+            drain,
+            kubeconfig,
+            other_faults: faults,
+        }
+    }
+
+    /// From the end of a window to the promised hand-back: grace and drain.
+    pub fn hand_back_span(&self) -> jiff::SignedDuration {
+        jiff::SignedDuration::from_secs(
+            i64::try_from(self.grace.as_secs() + self.drain.as_secs()).unwrap_or(0),
+        )
+    }
+
+    /// Everything that is wrong with the spec, in the order of its fields.
+    pub fn faults(&self) -> Vec<Fault> {
+        let schedule = self.schedule.as_ref().err().into_iter().flatten();
+        let templates = self.templates.as_ref().err().into_iter().flatten();
+        self.other_faults.iter().chain(schedule).chain(templates).cloned().collect()
+    }
+}
+
+fn fault(path: impl Into<String>, message: impl Into<String>) -> Fault {
+    Fault { path: path.into(), message: message.into() }
+}
+
+/// The field, `None` where it is absent, null or (then also a fault) of the wrong shape.
+fn field<T: DeserializeOwned>(parent: &Value, name: &str, path: &str, faults: &mut Vec<Fault>) -> Option<T> {
+    let value = parent.get(name).filter(|value| !value.is_null())?;
+    match T::deserialize(value) {
+        Ok(read) => Some(read),
+        Err(error) => {
+            faults.push(fault(format!("{path}.{name}"), error.to_string()));
+            None
+        }
+    }
+}
+
+fn duration(spec: &Value, name: &str, default: Duration, faults: &mut Vec<Fault>) -> Duration {
+    let Some(text) = field::<String>(spec, name, "spec", faults) else { return default };
+    // The predecessor trimmed its durations, so stored objects may carry blanks.
+    text.trim().parse().unwrap_or_else(|error| {
+        faults.push(fault(format!("spec.{name}"), format!("{text:?} {error}; {default} stands in for it")));
+        default
+    })
+}
+
+fn schedule(spec: &Value) -> Result<Schedule, Vec<Fault>> {
+    let Some(raw) = spec.get("schedule").filter(|value| !value.is_null()) else {
+        return Err(vec![fault("spec.schedule", "is required")]);
+    };
+    match serde_json::from_value(raw.clone()) {
+        Ok(raw) => Schedule::parse(&raw),
+        Err(error) => Err(vec![fault("spec.schedule", error.to_string())]),
+    }
+}
+
+fn limits(drain: Duration, machine: Option<&MachineTemplateSpec>, faults: &mut Vec<Fault>) -> Limits {
+    let mut read = |name: &str, text: Option<&String>| -> Option<Duration> {
+        let text = text?;
+        match text.trim().parse::<Duration>() {
+            Ok(duration) if !duration.is_zero() => return Some(duration),
+            Ok(_) => faults.push(fault(
+                format!("spec.machineTemplate.spec.{name}"),
+                "must be at least 1s: Cluster API takes 0 for no limit at all",
+            )),
+            Err(error) => {
+                faults.push(fault(format!("spec.machineTemplate.spec.{name}"), format!("{text:?} {error}")));
+            }
+        }
+        None
+    };
+    let volume_detach =
+        read("nodeVolumeDetachTimeout", machine.and_then(|m| m.node_volume_detach_timeout.as_ref()))
+            .unwrap_or(VOLUME_DETACH_DEFAULT);
+    let node_deletion = read("nodeDeletionTimeout", machine.and_then(|m| m.node_deletion_timeout.as_ref()))
+        .map_or(drain.as_secs() + volume_detach.as_secs() + HOST_ALLOWANCE.as_secs(), Duration::as_secs);
+    Limits { drain: drain.as_secs().max(1), volume_detach: volume_detach.as_secs(), node_deletion }
+}
+
+fn templates(
+    spec: &Value,
+    machine: MachineTemplate,
+    mut faults: Vec<Fault>,
+) -> Result<Templates, Vec<Fault>> {
+    if spec.get("clusterName").and_then(Value::as_str).is_none_or(str::is_empty) {
+        faults.push(fault("spec.clusterName", "is required: the Cluster that the machine joins"));
+    }
+    let bootstrap = template(spec, "bootstrapSpec", &mut faults);
+    let infrastructure = template(spec, "infrastructureSpec", &mut faults);
+    let path = "spec.machineTemplate";
+    reserved_keys(&machine.labels, &format!("{path}.labels"), &mut faults);
+    reserved_keys(&machine.annotations, &format!("{path}.annotations"), &mut faults);
+    let fields = machine.spec.unwrap_or_default();
+    match (bootstrap, infrastructure) {
+        (Some(bootstrap), Some(infrastructure)) if faults.is_empty() => Ok(Templates {
+            bootstrap,
+            infrastructure,
+            machine_labels: machine.labels,
+            machine_annotations: machine.annotations,
+            version: fields.version,
+            failure_domain: fields.failure_domain,
+            min_ready_seconds: fields.min_ready_seconds,
+            readiness_gates: fields.readiness_gates,
+        }),
+        _ => Err(faults),
+    }
+}
+
+fn template(spec: &Value, name: &str, faults: &mut Vec<Fault>) -> Option<Template> {
+    let path = format!("spec.{name}");
+    if spec.get(name).is_none_or(Value::is_null) {
+        faults.push(fault(path, "is required"));
+        return None;
+    }
+    let object: InlineObject = field(spec, name, "spec", faults)?;
+    if object
+        .api_version
+        .split_once('/')
+        .is_none_or(|(group, version)| group.is_empty() || version.is_empty())
+    {
+        let message = format!(
+            "{:?} must be group/version, like bootstrap.cluster.x-k8s.io/v1beta2",
+            object.api_version
+        );
+        faults.push(fault(format!("{path}.apiVersion"), message));
+    }
+    if object.kind.is_empty() {
+        faults.push(fault(format!("{path}.kind"), "is required"));
+    }
+    let InlineMetadata { labels, annotations } = object.metadata.unwrap_or_default();
+    reserved_keys(&labels, &format!("{path}.metadata.labels"), faults);
+    reserved_keys(&annotations, &format!("{path}.metadata.annotations"), faults);
+    Some(Template {
+        api_version: object.api_version,
+        kind: object.kind,
+        labels,
+        annotations,
+        spec: object.spec,
+    })
+}
+
+/// Keys that Cluster API, Kubernetes or 5spot write themselves (contract §4).
+fn reserved_keys(keys: &BTreeMap<String, String>, path: &str, faults: &mut Vec<Fault>) {
+    for key in keys.keys().filter(|key| is_reserved(key)) {
+        faults.push(fault(
+            format!("{path}[{key:?}]"),
+            "is written by 5spot, Cluster API or Kubernetes; use a key of your own",
+        ));
+    }
+}
+
+fn is_reserved(key: &str) -> bool {
+    const FREE: [&str; 4] = [
+        "node-role.kubernetes.io",
+        "node-restriction.kubernetes.io",
+        "topology.kubernetes.io",
+        "node.cluster.x-k8s.io",
+    ];
+    const TAKEN: [&str; 4] = ["kubernetes.io", "k8s.io", names::CAPI_GROUP, names::GROUP];
+    let Some((domain, _)) = key.split_once('/') else { return false };
+    let under = |parent: &str| {
+        domain == parent || domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'))
+    };
+    TAKEN.into_iter().any(under) && !FREE.contains(&domain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn good() -> Value {
+        json!({
+            "clusterName": "grid",
+            "schedule": {"timezone": "Europe/London", "daysOfWeek": ["mon-fri"], "hoursOfDay": ["9-17"]},
+            "bootstrapSpec": {"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": "StubConfig", "spec": {}},
+            "infrastructureSpec": {"apiVersion": "infrastructure.cluster.x-k8s.io/v1", "kind": "StubMachine", "spec": {}},
+        })
+    }
+
+    fn paths(target: &Target) -> Vec<String> {
+        target.faults().into_iter().map(|fault| fault.path).collect()
+    }
+
+    #[test]
+    fn defaults_are_the_predecessors() {
+        let target = Target::read(&good());
+        assert!(target.faults().is_empty(), "{:?}", target.faults());
+        assert!(target.enabled && !target.paused && !target.kill_switch);
+        assert_eq!((target.grace.as_secs(), target.drain.as_secs(), target.priority), (300, 300, 50));
+        assert_eq!(target.kubeconfig.name, "grid-kubeconfig");
+    }
+
+    #[test]
+    fn every_fault_is_reported_and_the_kill_switch_is_still_read() {
+        let target = Target::read(&json!({
+            "killSwitch": true, "gracefulShutdownTimeout": "soon", "nodeDrainTimeout": 5,
+            "schedule": "always", "bootstrapSpec": {"apiVersion": "v1", "kind": "", "spec": {}},
+        }));
+        assert!(target.kill_switch);
+        assert_eq!(
+            paths(&target),
+            [
+                "spec.gracefulShutdownTimeout",
+                "spec.nodeDrainTimeout",
+                "spec.schedule",
+                "spec.clusterName",
+                "spec.bootstrapSpec.apiVersion",
+                "spec.bootstrapSpec.kind",
+                "spec.infrastructureSpec",
+            ]
+        );
+        assert_eq!(target.grace.as_secs(), 300, "a safe stand-in");
+    }
+
+    #[test]
+    fn a_machine_template_that_cannot_be_read_blocks_opening() {
+        let mut spec = good();
+        spec["machineTemplate"] = json!({"labels": "team=grid"});
+        let target = Target::read(&spec);
+        assert_eq!(paths(&target), ["spec.machineTemplate"]);
+        assert!(target.templates.is_err(), "or the Machine would lack what the user asked for");
+    }
+
+    #[test]
+    fn a_limit_is_never_zero_for_cluster_api() {
+        let mut spec = good();
+        spec["nodeDrainTimeout"] = json!("0s");
+        spec["machineTemplate"] =
+            json!({"spec": {"nodeVolumeDetachTimeout": "0s", "nodeDeletionTimeout": "7m"}});
+        let target = Target::read(&spec);
+        assert_eq!(target.limits, Limits { drain: 1, volume_detach: 60, node_deletion: 420 });
+        assert_eq!(paths(&target), ["spec.machineTemplate.spec.nodeVolumeDetachTimeout"]);
+    }
+
+    #[test]
+    fn keys_of_the_system_are_reserved_with_their_subdomains_but_for_four() {
+        for key in [
+            "kubernetes.io/x",
+            "node.kubernetes.io/x",
+            "k8s.io/x",
+            "cluster.x-k8s.io/set-name",
+            "machine.cluster.x-k8s.io/exclude-node-draining",
+            "5spot.finos.org/scheduled-machine",
+            "apps.k8s.io/x",
+        ] {
+            assert!(is_reserved(key), "{key}");
+        }
+        for key in [
+            "team",
+            "example.com/x",
+            "notkubernetes.io/x",
+            "node-role.kubernetes.io/lent",
+            "node-restriction.kubernetes.io/a",
+            "topology.kubernetes.io/zone",
+            "node.cluster.x-k8s.io/a",
+            "x-k8s.io/a",
+        ] {
+            assert!(!is_reserved(key), "{key}");
+        }
+    }
+}

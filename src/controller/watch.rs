@@ -1,0 +1,129 @@
+//! Which event wakes which object. The reason for waking is dropped on purpose: decisions depend on state only.
+
+use kube::api::Api;
+use kube::core::{ApiResource, DynamicObject};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt};
+use serde_json::Value;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::api::names;
+use crate::capi::kinds::KindNotice;
+use crate::controller::observe::connection_key;
+use crate::controller::target::Target;
+use crate::workload::{ConnectionKey, WorkloadNotice};
+
+/// `scheduledmachines.5spot.finos.org`.
+pub fn scheduled_machine_resource() -> ApiResource {
+    ApiResource {
+        group: names::GROUP.to_owned(),
+        version: names::VERSION.to_owned(),
+        api_version: names::API_VERSION.to_owned(),
+        kind: "ScheduledMachine".to_owned(),
+        plural: "scheduledmachines".to_owned(),
+    }
+}
+
+/// Everything of that kind, in one namespace or in all.
+pub fn collection(client: &Client, namespace: Option<&str>, resource: &ApiResource) -> Api<DynamicObject> {
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+        None => Api::all_with(client.clone(), resource),
+    }
+}
+
+/// A ScheduledMachine to look at.
+pub type Key = ObjectRef<DynamicObject>;
+
+/// Turns what happened into keys.
+#[derive(Clone)]
+pub struct Waker {
+    keys: UnboundedSender<Key>,
+    objects: Store<DynamicObject>,
+}
+
+impl Waker {
+    /// Sends keys of objects in this store.
+    pub fn new(keys: UnboundedSender<Key>, objects: Store<DynamicObject>) -> Self {
+        Self { keys, objects }
+    }
+
+    /// One object, by name.
+    pub fn wake(&self, namespace: &str, name: &str) {
+        let key = ObjectRef::new_with(name, scheduled_machine_resource()).within(namespace);
+        // The receiver only goes when the process ends.
+        let _ = self.keys.send(key);
+    }
+
+    /// The object itself changed.
+    pub fn object(&self, object: &DynamicObject) {
+        self.wake(&object.namespace().unwrap_or_default(), &object.name_any());
+    }
+
+    /// A Machine changed: by label, or (the predecessor's, and after `clusterctl move`) by controller reference.
+    pub fn machine(&self, machine: &DynamicObject) {
+        let owner = machine
+            .owner_references()
+            .iter()
+            .find(|o| o.controller == Some(true) && o.kind == "ScheduledMachine");
+        let label = machine.labels().get(names::LABEL_SCHEDULED_MACHINE);
+        if let Some(name) = label.or(owner.map(|owner| &owner.name)) {
+            self.wake(&machine.namespace().unwrap_or_default(), name);
+        }
+    }
+
+    /// A Cluster changed: all objects that name it.
+    pub fn cluster(&self, cluster: &DynamicObject) {
+        let (namespace, name) = (cluster.namespace(), cluster.name_any());
+        self.all(|object| {
+            object.namespace() == namespace && text(object, "/spec/clusterName") == Some(&name)
+        });
+    }
+
+    /// A workload cluster came or went, or one of its Nodes changed.
+    pub fn workload(&self, notice: &WorkloadNotice) {
+        match notice {
+            WorkloadNotice::Reach(key) => self.all(|object| uses(object, key)),
+            WorkloadNotice::Node { machine: Some((namespace, name)), .. } => self.wake(namespace, name),
+            // Not matched to a Machine yet: the Machine's own change will say so.
+            WorkloadNotice::Node { machine: None, .. } => {}
+        }
+    }
+
+    /// A kind came or went, or one of our objects of it changed.
+    pub fn kind(&self, notice: &KindNotice) {
+        match notice {
+            KindNotice::Child { namespace, scheduled_machine, .. } => self.wake(namespace, scheduled_machine),
+            KindNotice::Kind { api_version, kind, .. } => self.all(|object| {
+                [
+                    "/spec/bootstrapSpec",
+                    "/spec/infrastructureSpec",
+                    "/status/bootstrapRef",
+                    "/status/infrastructureRef",
+                ]
+                .into_iter()
+                .filter_map(|pointer| object.data.pointer(pointer))
+                .any(|part| {
+                    let named = |field: &str| part.get(field).and_then(Value::as_str);
+                    named("apiVersion") == Some(api_version) && named("kind") == Some(kind)
+                })
+            }),
+        }
+    }
+
+    fn all(&self, concerns: impl Fn(&DynamicObject) -> bool) {
+        for object in self.objects.state_filter(|object| concerns(object)) {
+            self.object(&object);
+        }
+    }
+}
+
+fn uses(object: &DynamicObject, key: &ConnectionKey) -> bool {
+    let namespace = object.namespace().unwrap_or_default();
+    let target = Target::read(object.data.get("spec").unwrap_or(&Value::Null));
+    connection_key(&namespace, &target) == *key
+}
+
+fn text<'a>(object: &'a DynamicObject, pointer: &str) -> Option<&'a str> {
+    object.data.pointer(pointer).and_then(Value::as_str)
+}

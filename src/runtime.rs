@@ -1,0 +1,84 @@
+//! Tasks that are joined, signals, ordered shutdown.
+//!
+//! No task is detached: the end of any of them, wanted or not, ends the process, so that nothing can be half alive.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+/// Between the first signal and the end: what is in flight may finish or is abandoned.
+pub const SHUTDOWN: Duration = Duration::from_secs(5);
+
+/// Everything that runs beside `main`.
+#[derive(Default)]
+pub struct Tasks {
+    set: JoinSet<Cow<'static, str>>,
+}
+
+/// A task that should have run for ever did not.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskEnd {
+    /// It came back.
+    #[error("the task {0:?} ended; a controller that is only half alive is worse than one that restarts")]
+    Ended(String),
+    /// It panicked.
+    #[error("a task panicked: {0}")]
+    Panicked(String),
+}
+
+impl Tasks {
+    /// Adds a task that is to run until shutdown.
+    pub fn spawn(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let name = name.into();
+        self.set.spawn(async move {
+            task.await;
+            name
+        });
+    }
+
+    /// Waits for the first end of any task.
+    pub async fn first_end(&mut self) -> TaskEnd {
+        match self.set.join_next().await {
+            Some(Ok(name)) => TaskEnd::Ended(name.into_owned()),
+            Some(Err(error)) => TaskEnd::Panicked(error.to_string()),
+            None => TaskEnd::Ended("all".to_owned()),
+        }
+    }
+
+    /// Waits until the task of that name has ended, at most [`SHUTDOWN`]; then stops all others.
+    pub async fn wind_down(mut self, last: &str) {
+        let ended = async {
+            while let Some(end) = self.set.join_next().await {
+                if end.is_ok_and(|name| name == last) {
+                    break;
+                }
+            }
+        };
+        if tokio::time::timeout(SHUTDOWN, ended).await.is_err() {
+            tracing::warn!(seconds = SHUTDOWN.as_secs(), "abandoned what was still in flight");
+        }
+        self.set.shutdown().await;
+    }
+}
+
+/// Resolves at the first SIGTERM or SIGINT; a second one ends the process on the spot.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate())?;
+    let mut int = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,232 @@
+//! One ScheduledMachine, its controller and everything around it, for one test.
+
+use std::path::Path;
+use std::time::Duration;
+
+use fivespot::api::crd;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Node;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::harness::audit::Calls;
+use crate::harness::controller::Setup;
+use crate::harness::{self, Controller, Mark, Tenant, eventually, gone, manifests, provider};
+
+/// Longer than anything here takes on a loaded machine; a deadline, not a wait.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Group of the controllers under test; it has the rights that are shipped and no others.
+pub const GROUP: &str = "5spot-controllers";
+
+/// A namespace with a Cluster and a controller of its own.
+pub struct World {
+    pub tenant: Tenant,
+    pub user: String,
+    pub controller: Controller,
+    pub mark: Mark,
+    pub workload_mark: Mark,
+}
+
+/// The CRDs and the shipped role, once per pair of control planes.
+async fn installed() {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    INSTALLED.get_or_init(install).await;
+}
+
+async fn install() {
+    let planes = harness::shared().await;
+    let client = planes.management().client().await;
+    let mut objects: Vec<Value> = crd::definitions().iter().map(|crd| json!(crd)).collect();
+    let role = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/controller/role.yaml");
+    objects.extend(manifests::documents(&std::fs::read_to_string(role).unwrap()).unwrap());
+    objects.push(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "5spot-controllers"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "5spot-controller"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": GROUP}],
+    }));
+    manifests::install(&client, objects).await.unwrap();
+}
+
+impl World {
+    /// A namespace, a Cluster and a running controller.
+    pub async fn start(name: &str) -> Self {
+        let (tenant, user, setup) = Self::prepare(name).await;
+        Self::with(tenant, user, setup.start())
+    }
+
+    /// Everything but the controller.
+    pub async fn prepare(name: &str) -> (Tenant, String, Setup) {
+        let planes = harness::shared().await;
+        installed().await;
+        let tenant = planes.tenant(name).await;
+        let user = format!("controller-of-{}", tenant.namespace);
+        let kubeconfig = planes.management().issue_kubeconfig(&user, &[GROUP]);
+        let setup = Controller::new(planes, &kubeconfig).watch_namespace(&tenant.namespace);
+        (tenant, user, setup.env("RUST_LOG", "info,fivespot=debug"))
+    }
+
+    pub fn with(tenant: Tenant, user: String, controller: Controller) -> Self {
+        let planes = tenant.planes();
+        let (mark, workload_mark) = (planes.management().audit().mark(), planes.workload().audit().mark());
+        Self { tenant, user, controller, mark, workload_mark }
+    }
+
+    pub fn scheduled_machines(&self) -> Api<DynamicObject> {
+        self.tenant.api(&scheduled_machine())
+    }
+
+    pub fn nodes(&self) -> Api<Node> {
+        Api::all(self.tenant.workload.clone())
+    }
+
+    /// Creates a ScheduledMachine whose spec is [`spec`] with these fields put over it.
+    pub async fn create(&self, name: &str, over: Value) -> DynamicObject {
+        let mut spec = spec(&self.tenant.cluster);
+        merge(&mut spec, over);
+        self.tenant.create(&scheduled_machine(), json!({"metadata": {"name": name}, "spec": spec})).await
+    }
+
+    /// A merge patch of the spec.
+    pub async fn edit(&self, name: &str, spec: Value) {
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        self.scheduled_machines().patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    pub async fn delete(&self, name: &str) {
+        self.scheduled_machines().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Waits for a ScheduledMachine; a failure shows the controller's log.
+    pub async fn until(&self, name: &str, what: &str, found: impl FnMut(&DynamicObject) -> bool) -> DynamicObject {
+        let _log = LogOnPanic(&self.controller);
+        eventually(&self.scheduled_machines(), name, what, PATIENCE, found).await
+    }
+
+    /// Waits for a phase with `Ready=True`.
+    pub async fn until_settled(&self, name: &str, phase: &str) -> DynamicObject {
+        self.until(name, &format!("settled in {phase}"), |sm| {
+            sm.data["status"]["phase"] == phase && is_true(sm, "Ready")
+        })
+        .await
+    }
+
+    /// Nothing of that name is left in either cluster.
+    pub async fn until_nothing_left(&self, name: &str) {
+        let _log = LogOnPanic(&self.controller);
+        gone(&self.tenant.machines(), name, PATIENCE).await;
+        gone(&self.tenant.stub_machines(), name, PATIENCE).await;
+        gone(&self.tenant.stub_configs(), name, PATIENCE).await;
+        gone(&self.nodes(), name, PATIENCE).await;
+    }
+
+    /// What the controller asked of the management cluster so far, watches included.
+    pub fn calls(&self) -> Calls {
+        self.tenant.planes().management().audit().after(self.mark).by(&self.user)
+    }
+
+    /// What the controller asked of the workload cluster so far. Cluster API has the same kubeconfig; user agents tell
+    /// them apart.
+    pub fn workload_calls(&self) -> Calls {
+        let calls = self.tenant.planes().workload().audit().after(self.workload_mark);
+        calls.by(&self.tenant.workload_user).only(|call| !call.user_agent.starts_with("cluster-api"))
+    }
+
+    /// How many Machines of that name were ever created by anybody.
+    pub fn machines_created(&self, name: &str) -> usize {
+        let audit = self.tenant.planes().management().audit();
+        let calls = audit.after(self.mark).within(&self.tenant.namespace).on("machines").verb("create").accepted();
+        calls.only(|call| call.name == name || call.name.is_empty()).len()
+    }
+}
+
+struct LogOnPanic<'a>(&'a Controller);
+
+impl Drop for LogOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.0.log();
+            let tail: Vec<&str> = log.lines().rev().take(60).collect();
+            eprintln!("--- the controller's last lines");
+            for line in tail.iter().rev() {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+pub fn scheduled_machine() -> ApiResource {
+    provider::kind("5spot.finos.org", "v1alpha1", "ScheduledMachine")
+}
+
+/// Open at all times, quick to leave.
+pub fn spec(cluster: &str) -> Value {
+    json!({
+        "clusterName": cluster,
+        "schedule": {"timezone": "UTC", "daysOfWeek": ["mon-sun"], "hoursOfDay": ["0-23"]},
+        "gracefulShutdownTimeout": "0s",
+        "nodeDrainTimeout": "10s",
+        "bootstrapSpec": {"apiVersion": provider::bootstrap().api_version, "kind": "StubConfig", "spec": {}},
+        "infrastructureSpec": {
+            "apiVersion": provider::infrastructure("StubMachine").api_version, "kind": "StubMachine", "spec": {},
+        },
+    })
+}
+
+/// Open at no time that a test lives to see.
+pub fn closed() -> Value {
+    json!({"daysOfWeek": null, "hoursOfDay": null, "exceptions": [{"date": "2099-01-01", "state": "Active"}]})
+}
+
+/// A merge patch, as the API server does it.
+pub fn merge(into: &mut Value, over: Value) {
+    match (into, over) {
+        (Value::Object(into), Value::Object(over)) => {
+            for (key, value) in over {
+                if value.is_null() {
+                    into.remove(&key);
+                } else {
+                    merge(into.entry(key).or_insert(Value::Null), value);
+                }
+            }
+        }
+        (into, over) => *into = over,
+    }
+}
+
+/// The full minute at least `ahead` from now.
+pub fn minute_ahead(ahead: SignedDuration) -> Timestamp {
+    let earliest = Timestamp::now().checked_add(ahead).unwrap().as_second();
+    Timestamp::from_second((earliest + 59) / 60 * 60).unwrap()
+}
+
+/// `2026-12-24T18:00`, UTC.
+pub fn civil(at: Timestamp) -> String {
+    at.to_zoned(TimeZone::UTC).strftime("%Y-%m-%dT%H:%M").to_string()
+}
+
+pub fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<&'a Value> {
+    object.data["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == kind)
+}
+
+pub fn is_true(object: &DynamicObject, kind: &str) -> bool {
+    condition(object, kind).is_some_and(|condition| condition["status"] == "True")
+}
+
+/// Reason and message of a condition.
+pub fn said(object: &DynamicObject, kind: &str) -> (String, String) {
+    let text = |field: &str| condition(object, kind).and_then(|c| c[field].as_str()).unwrap_or_default().to_owned();
+    (text("reason"), text("message"))
+}
+
+pub fn instant(object: &DynamicObject, pointer: &str) -> Option<Timestamp> {
+    object.data.pointer(pointer)?.as_str()?.parse().ok()
+}
+
+pub fn uid(object: &DynamicObject) -> String {
+    object.uid().unwrap()
+}
