@@ -3,20 +3,17 @@
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::keys::{is_qualified, label_value};
-use super::{QUALIFIED_NAME_LENGTH, add_rules, atomic_list, described, map, rule, ruled, text};
+use super::{QUALIFIED_NAME_LENGTH, add_rules, atomic_list, described, map, rule, ruled_text};
 
 /// Why a hold is there.
 pub(in crate::api) fn reason(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, 512),
-        [rule(r"self.matches(r'\S')", "say why: the reason is shown wherever the hold decides")],
-    )
+    ruled_text(512, [rule(r"self.matches(r'\S')", "say why: the reason is shown wherever the hold decides")])
 }
 
 /// A label selector, bounded.
 pub(in crate::api) fn selector(_: &mut SchemaGenerator) -> Schema {
-    let key = ruled(
-        text(1, QUALIFIED_NAME_LENGTH),
+    let key = ruled_text(
+        QUALIFIED_NAME_LENGTH,
         [rule(is_qualified("self"), "must be the key of a label, like team or example.com/team")],
     );
     let expression = json_schema!({

@@ -7,7 +7,7 @@
 use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator};
 
-use super::{NAME_PART, SUBDOMAIN, map, rule, ruled, text};
+use super::{NAME_PART, SUBDOMAIN, map, rule, ruled, ruled_text, text};
 
 /// Most labels, and most annotations, of one template.
 const ENTRIES: usize = 64;
@@ -45,8 +45,8 @@ pub(in crate::api) fn inline_annotations(_: &mut SchemaGenerator) -> Schema {
 
 /// A label's value.
 pub(super) fn label_value() -> Schema {
-    ruled(
-        text(0, 63),
+    ruled_text(
+        63,
         [rule(
             format!("self.matches(r'^({NAME_PART})?$')"),
             "must be empty or letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",

@@ -4,13 +4,13 @@ use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::keys::{is_qualified, label_value};
-use super::{QUALIFIED_NAME_LENGTH, SUBDOMAIN, atomic_list, nullable, rule, ruled, text};
+use super::{QUALIFIED_NAME_LENGTH, SUBDOMAIN, atomic_list, nullable, rule, ruled, ruled_text, text};
 use crate::api::scheduled_machine::{NodeTaint, ReadinessGate};
 
 /// The name of a Cluster, fixed for the object's life.
 pub(in crate::api) fn cluster_name(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, 63),
+    ruled_text(
+        63,
         [
             rule(
                 "self.matches('^[A-Za-z0-9][A-Za-z0-9._-]*$')",
@@ -38,7 +38,7 @@ fn duration_rules() -> [Rule; 2] {
 
 /// `90s`, `5m`, `12h`; at most 24 hours.
 pub(in crate::api) fn duration(_: &mut SchemaGenerator) -> Schema {
-    ruled(text(1, 32), duration_rules())
+    ruled_text(32, duration_rules())
 }
 
 /// The same, but not none.
@@ -55,8 +55,8 @@ pub(in crate::api) fn duration_not_zero(generator: &mut SchemaGenerator) -> Sche
 /// `NextWindow`, `Never` or a duration.
 pub(in crate::api) fn return_after(_: &mut SchemaGenerator) -> Schema {
     let word = "self in ['NextWindow', 'Never']";
-    ruled(
-        text(1, 32),
+    ruled_text(
+        32,
         [
             rule(format!("{word} || {FORM}"), "must be NextWindow, Never, or a duration like 90s, 5m or 12h"),
             rule(format!("{word} || {WITHIN_A_DAY}"), WITHIN_A_DAY_MESSAGE),
@@ -77,8 +77,8 @@ pub(in crate::api) fn taints(generator: &mut SchemaGenerator) -> Schema {
 
 /// Keys that Kubernetes and 5spot keep for themselves are refused.
 pub(in crate::api) fn taint_key(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, QUALIFIED_NAME_LENGTH),
+    ruled_text(
+        QUALIFIED_NAME_LENGTH,
         [
             rule(
                 is_qualified("self"),
@@ -110,8 +110,8 @@ pub(in crate::api) fn commands(_: &mut SchemaGenerator) -> Schema {
 
 /// A key in a Secret.
 pub(in crate::api) fn secret_key(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, 253),
+    ruled_text(
+        253,
         [rule(
             "self.matches('^[-._a-zA-Z0-9]+$')",
             "must be a key of a Secret: letters, digits, '-', '_' and '.', like value",
@@ -152,8 +152,8 @@ pub(in crate::api) fn readiness_gates(generator: &mut SchemaGenerator) -> Schema
 
 /// The type of a condition.
 pub(in crate::api) fn condition_type(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, 316),
+    ruled_text(
+        316,
         [rule(
             format!("self.matches(r'^({SUBDOMAIN}/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$')"),
             "must be the type of a condition, like NodeHealthy or example.com/Burnt-In",

@@ -28,6 +28,12 @@ fn rule(cel: impl Into<String>, message: impl Into<String>) -> Rule {
         .reason(Reason::FieldValueInvalid)
 }
 
+/// A text of at most `max` characters that obeys rules. These refuse the empty text too: with `minLength` beside them
+/// one slip would be reported twice.
+fn ruled_text(max: u32, rules: impl IntoIterator<Item = Rule>) -> Schema {
+    ruled_text(max, rules)
+}
+
 /// Hangs rules on a schema.
 fn ruled(mut schema: Schema, rules: impl IntoIterator<Item = Rule>) -> Schema {
     add_rules(&mut schema, rules);
@@ -71,8 +77,8 @@ fn nullable(mut schema: Schema) -> Schema {
 
 /// The name of an object.
 pub(super) fn object_name(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, 253),
+    ruled_text(
+        253,
         [rule(
             format!("self.matches(r'^{SUBDOMAIN}$')"),
             "must be the name of an object: lower-case letters, digits, '-' and '.', like risk-grid-kubeconfig",
@@ -82,8 +88,8 @@ pub(super) fn object_name(_: &mut SchemaGenerator) -> Schema {
 
 /// A name that fits a label value as well.
 pub(super) fn short_name(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, 63),
+    ruled_text(
+        63,
         [rule(
             format!("self.matches(r'^{SUBDOMAIN}$')"),
             "must be the name of an object: lower-case letters, digits, '-' and '.', like ws-17",
@@ -93,8 +99,8 @@ pub(super) fn short_name(_: &mut SchemaGenerator) -> Schema {
 
 /// `group/version`.
 pub(super) fn api_version(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, 317),
+    ruled_text(
+        317,
         [rule(
             format!("self.matches(r'^{SUBDOMAIN}/[a-z0-9]([-a-z0-9]*[a-z0-9])?$')"),
             "must be group/version, like infrastructure.cluster.x-k8s.io/v1beta2",
@@ -104,8 +110,8 @@ pub(super) fn api_version(_: &mut SchemaGenerator) -> Schema {
 
 /// A kind.
 pub(super) fn kind(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, 63),
+    ruled_text(
+        63,
         [rule(
             "self.matches(r'^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$')",
             "must be a kind as the cluster serves it: letters and digits, like RemoteMachine",

@@ -4,7 +4,7 @@
 use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator};
 
-use super::{add_rules, atomic_list, rule, ruled, text};
+use super::{add_rules, atomic_list, rule, ruled_text, text};
 
 const DAY: &str = "(mon|tue|wed|thu|fri|sat|sun)";
 const HOUR: &str = "([01]?[0-9]|2[0-3])";
@@ -16,8 +16,8 @@ const DATE: &str = "[0-9]{4}-(02-(0[1-9]|[12][0-9])|(0[469]|11)-(0[1-9]|[12][0-9
 
 /// IANA name; the pattern is as wide as names are.
 pub(in crate::api) fn timezone(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, 64),
+    ruled_text(
+        64,
         [rule(
             r"self.matches(r'^[A-Za-z][A-Za-z0-9_+\-/]*$')",
             "must be the name of a time zone, like Europe/London or UTC",
@@ -28,8 +28,8 @@ pub(in crate::api) fn timezone(_: &mut SchemaGenerator) -> Schema {
 /// Day names, ranges and comma lists of them.
 pub(in crate::api) fn days(_: &mut SchemaGenerator) -> Schema {
     let part = format!("{DAY}(-{DAY})?");
-    let day = ruled(
-        text(1, 128),
+    let day = ruled_text(
+        128,
         [rule(
             format!("self.matches('^{part}(,{part})*$')"),
             "must be days in lower case without blanks: mon, mon-fri, fri-mon or mon,wed",
@@ -41,8 +41,8 @@ pub(in crate::api) fn days(_: &mut SchemaGenerator) -> Schema {
 /// Hours, ranges and comma lists of them.
 pub(in crate::api) fn hours(_: &mut SchemaGenerator) -> Schema {
     let part = format!("{HOUR}(-{HOUR})?");
-    let hour = ruled(
-        text(1, 128),
+    let hour = ruled_text(
+        128,
         [rule(
             format!("self.matches('^{part}(,{part})*$')"),
             "must be hours from 0 to 23 without blanks: \"9\", \"9-17\", \"22-6\" or \"8,12-14\" (use windows for minutes)",
@@ -53,8 +53,8 @@ pub(in crate::api) fn hours(_: &mut SchemaGenerator) -> Schema {
 
 /// Start of a window.
 pub(in crate::api) fn window_from(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, 16),
+    ruled_text(
+        16,
         [rule(
             format!("self.matches('^({DAY} )?{CLOCK}$')"),
             "must be a clock time like \"19:00\" (00:00 to 23:59), or a weekday and a time like \"fri 19:00\"",
@@ -64,8 +64,8 @@ pub(in crate::api) fn window_from(_: &mut SchemaGenerator) -> Schema {
 
 /// End of a window; here `24:00` is midnight at the end of the day.
 pub(in crate::api) fn window_to(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, 16),
+    ruled_text(
+        16,
         [rule(
             format!("self.matches('^({DAY} )?({CLOCK}|24:00)$')"),
             "must be a clock time like \"07:00\" (00:01 to 24:00), or a weekday and a time like \"mon 07:00\"",
@@ -75,16 +75,16 @@ pub(in crate::api) fn window_to(_: &mut SchemaGenerator) -> Schema {
 
 /// A civil date.
 pub(in crate::api) fn date(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, 16),
+    ruled_text(
+        16,
         [rule(format!("self.matches('^{DATE}$')"), "must be a day of the calendar like \"2026-12-28\"")],
     )
 }
 
 /// A civil date and time.
 pub(in crate::api) fn date_time(_: &mut SchemaGenerator) -> Schema {
-    ruled(
-        text(1, 25),
+    ruled_text(
+        25,
         [rule(
             format!("self.matches('^{DATE}T{CLOCK}$')"),
             "must be a date and a time like \"2026-12-24T18:00\", without seconds and without a zone: the schedule's counts",
@@ -128,7 +128,7 @@ pub(in crate::api) fn schedule(schema: &mut Schema) {
 
 /// Rules of one window. Each speaks only where both ends can be read, so that a slip gets one message.
 pub(in crate::api) fn window(schema: &mut Schema) {
-    let span = |end: &str| format!("self.{end}.matches('^{DAY} ')");
+    let span = |end: &str| format!("self.{end}.contains(' ')");
     let (from, to) = (span("from"), span("to"));
     let days = "(has(self.days) && size(self.days) > 0)";
     add_rules(

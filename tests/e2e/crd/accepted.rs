@@ -35,7 +35,7 @@ fn with_defaults(kind: &str, mut spec: Value) -> Value {
     spec
 }
 
-/// Without nulls, empty lists and empty maps, in which the Rust types do not tell absence apart.
+/// Instants in UTC, and without nulls, empty lists and empty maps, in which the Rust types do not tell absence apart.
 fn essence(value: &Value) -> Value {
     let is_nothing = |value: &Value| match value {
         Value::Null => true,
@@ -50,6 +50,7 @@ fn essence(value: &Value) -> Value {
             .filter(|(_, value)| !is_nothing(value))
             .collect(),
         Value::Array(items) => items.iter().map(essence).collect(),
+        Value::String(text) => text.parse::<jiff::Timestamp>().map_or_else(|_| value.clone(), |at| json!(at)),
         other => other.clone(),
     }
 }
