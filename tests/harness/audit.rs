@@ -242,4 +242,24 @@ impl Audit {
             }
         }
     }
+
+    /// Watches over a stretch in which nothing of that kind may be called; panics at the first call, with what it was.
+    #[track_caller]
+    pub fn silent(
+        &self,
+        mark: Mark,
+        what: &str,
+        stretch: Duration,
+        heard: impl Fn(&Calls) -> Calls,
+    ) -> impl Future<Output = ()> {
+        let (caller, audit, what) = (std::panic::Location::caller(), self.clone(), what.to_owned());
+        let end = Instant::now() + stretch;
+        async move {
+            while Instant::now() < end {
+                let calls = heard(&audit.after(mark));
+                assert!(calls.is_empty(), "{caller}: {what} called: {calls}");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
 }

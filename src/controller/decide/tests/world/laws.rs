@@ -146,7 +146,8 @@ impl World {
         if self.live.target.schedule.is_err() || self.live.target.templates.is_err() {
             let schedule = json!({"daysOfWeek": ["mon-fri"], "hoursOfDay": ["9-17"]});
             self.act(Act::Edit("/schedule", schedule));
-            let kind = json!({"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": "StubConfig", "spec": {}});
+            let kind =
+                json!({"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": "StubConfig", "spec": {}});
             self.act(Act::Edit("/bootstrapSpec", kind));
         }
         let target = self.live.target.clone();

@@ -47,9 +47,7 @@ fn edits() -> impl Strategy<Value = Act> {
                        {"date": "2026-11-10", "state": "Inactive", "reason": "holiday"}]);
     let mut with_batch = hours("9-17");
     with_batch["exceptions"] = batch;
-    let kind = |kind: &str| {
-        json!({"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": kind, "spec": {}})
-    };
+    let kind = |kind: &str| json!({"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": kind, "spec": {}});
     prop::sample::select(vec![
         ("/schedule", hours("9-17")),
         ("/schedule", hours("0-23")),

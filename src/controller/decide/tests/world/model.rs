@@ -216,7 +216,8 @@ impl World {
             && !host.machine.annotations.contains_key(names::ANNOTATION_EXCLUDE_DRAIN);
         host.next = Some(if drains { drained } else { removed });
         let reason = if drains { "DrainingNode" } else { "WaitingForInfrastructureDeletion" };
-        host.machine.conditions = vec![says("Deleting", "True", reason, "one pod"), says("Ready", "False", "X", "")];
+        host.machine.conditions =
+            vec![says("Deleting", "True", reason, "one pod"), says("Ready", "False", "X", "")];
         self.touch();
     }
 
