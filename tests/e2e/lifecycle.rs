@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Node;
-use k8s_openapi::api::events::v1::Event;
-use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use serde_json::json;
 
 use crate::harness::eventually;
@@ -43,7 +41,9 @@ async fn an_open_window_makes_a_machine_with_its_parts_and_a_node() {
     assert_eq!(status["machineRef"]["uid"], uid(&machine));
     assert_eq!(status["decision"]["rule"], "Window");
     assert_eq!(status["observedGeneration"], 1);
-    for kind in ["Ready", "Scheduled", "ReferencesValid", "WorkloadReachable", "MachineReady", "TemplateCurrent"] {
+    for kind in
+        ["Ready", "Scheduled", "ReferencesValid", "WorkloadReachable", "MachineReady", "TemplateCurrent"]
+    {
         assert!(is_true(&sm, kind), "{kind} in {status}");
     }
     assert!(!is_true(&sm, "Reconciling") && !is_true(&sm, "Stalled"), "{status}");
@@ -51,10 +51,9 @@ async fn an_open_window_makes_a_machine_with_its_parts_and_a_node() {
     for resource in ["machines", "stubmachines", "stubconfigs"] {
         assert_eq!(created.on(resource).len(), 1, "{created}");
     }
-    let events: Api<Event> = Api::namespaced(world.tenant.management.clone(), &world.tenant.namespace);
-    let all = events.list(&ListParams::default()).await.unwrap();
-    let notes: Vec<String> = all.items.into_iter().filter_map(|event| event.note).collect();
-    assert!(notes.iter().any(|note| note.starts_with("Pending -> Active: ")), "{notes:?}");
+    let became = world.until_event(&name, "Pending -> Active: ").await;
+    assert_eq!(became.regarding.unwrap().uid, Some(uid(&sm)));
+    assert_eq!(became.reporting_controller.as_deref(), Some("5spot-controller"));
 }
 
 #[tokio::test]
@@ -83,14 +82,19 @@ async fn at_the_edge_it_opens_and_at_the_next_edge_it_closes() {
     let run = &back.data["status"]["lastRun"];
     assert_eq!(instant(&back, "/status/lastRun/closedAt"), Some(closes), "{run}");
     assert_eq!(run["endedBy"], "OutsideWindows", "{run}");
-    for cleared in ["nodeRef", "providerID", "machineRef", "bootstrapRef", "infrastructureRef", "leaving", "timers"] {
+    for cleared in
+        ["nodeRef", "providerID", "machineRef", "bootstrapRef", "infrastructureRef", "leaving", "timers"]
+    {
         assert!(back.data["status"].get(cleared).is_none(), "{cleared} in {}", back.data["status"]);
     }
     let calls = world.calls().on("machines").writes();
     let times: Vec<_> = calls.iter().map(|call| (call.verb.clone(), call.received)).collect();
     let create = times.iter().find(|(verb, _)| verb == "create").unwrap().1;
     let delete = times.iter().find(|(verb, _)| verb == "delete").unwrap().1;
-    assert!(create >= opens && create < closes && delete >= closes, "opens {opens}, closes {closes}: {calls}");
+    assert!(
+        create >= opens && create < closes && delete >= closes,
+        "opens {opens}, closes {closes}: {calls}"
+    );
     assert_eq!(world.machines_created(&name), 1);
 }
 
@@ -129,7 +133,11 @@ async fn a_window_that_comes_back_in_the_grace_cancels_the_leaving() {
     world.edit(&name, json!({"schedule": closed()})).await;
     eventually(&world.nodes(), &name, "cordoned", PATIENCE, is_cordoned).await;
 
-    world.edit(&name, json!({"schedule": {"exceptions": null, "daysOfWeek": ["mon-sun"], "hoursOfDay": ["0-23"]}}))
+    world
+        .edit(
+            &name,
+            json!({"schedule": {"exceptions": null, "daysOfWeek": ["mon-sun"], "hoursOfDay": ["0-23"]}}),
+        )
         .await;
     let back = world.until_settled(&name, "Active").await;
     let node = eventually(&world.nodes(), &name, "free again", PATIENCE, |node| !is_cordoned(node)).await;
@@ -168,7 +176,10 @@ async fn deleting_it_gives_the_machine_back_before_the_object_goes() {
     world.until_nothing_left(&name).await;
     let ended = world.calls().on("scheduledmachines").writes();
     let released = ended.iter().last().unwrap().received;
-    let looked = world.calls().verb("list").only(|call| call.received < released && call.uri.contains("labelSelector"));
+    let looked = world
+        .calls()
+        .verb("list")
+        .only(|call| call.received < released && call.uri.contains("labelSelector"));
     assert!(!looked.on("machines").is_empty(), "a live look before the finalizer goes: {}", world.calls());
 }
 

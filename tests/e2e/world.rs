@@ -4,10 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use fivespot::api::crd;
+use futures::{StreamExt, pin_mut};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
@@ -66,7 +69,7 @@ impl World {
         let tenant = planes.tenant(name).await;
         let user = format!("controller-of-{}", tenant.namespace);
         let kubeconfig = planes.management().issue_kubeconfig(&user, &[GROUP]);
-        let setup = Controller::new(planes, &kubeconfig).watch_namespace(&tenant.namespace);
+        let setup = Controller::setup(planes, &kubeconfig).watch_namespace(&tenant.namespace);
         (tenant, user, setup.env("RUST_LOG", "info,fivespot=debug"))
     }
 
@@ -102,7 +105,12 @@ impl World {
     }
 
     /// Waits for a ScheduledMachine; a failure shows the controller's log.
-    pub async fn until(&self, name: &str, what: &str, found: impl FnMut(&DynamicObject) -> bool) -> DynamicObject {
+    pub async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        found: impl FnMut(&DynamicObject) -> bool,
+    ) -> DynamicObject {
         let _log = LogOnPanic(&self.controller);
         eventually(&self.scheduled_machines(), name, what, PATIENCE, found).await
     }
@@ -113,6 +121,27 @@ impl World {
             sm.data["status"]["phase"] == phase && is_true(sm, "Ready")
         })
         .await
+    }
+
+    /// Waits for an Event about a ScheduledMachine whose note begins so.
+    pub async fn until_event(&self, name: &str, note: &str) -> Event {
+        let _log = LogOnPanic(&self.controller);
+        let events: Api<Event> = Api::namespaced(self.tenant.management.clone(), &self.tenant.namespace);
+        let search = async {
+            let stream = watcher(events, watcher::Config::default()).default_backoff().applied_objects();
+            pin_mut!(stream);
+            loop {
+                if let Some(Ok(event)) = stream.next().await
+                    && event.regarding.as_ref().and_then(|about| about.name.as_deref()) == Some(name)
+                    && event.note.as_deref().is_some_and(|text| text.starts_with(note))
+                {
+                    return event;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, search)
+            .await
+            .unwrap_or_else(|_| panic!("no Event {note:?} about {name}"))
     }
 
     /// Nothing of that name is left in either cluster.
@@ -133,13 +162,14 @@ impl World {
     /// them apart.
     pub fn workload_calls(&self) -> Calls {
         let calls = self.tenant.planes().workload().audit().after(self.workload_mark);
-        calls.by(&self.tenant.workload_user).only(|call| !call.user_agent.starts_with("cluster-api"))
+        calls.by(&self.tenant.workload_user).only(|call| call.user_agent.starts_with("5spot/"))
     }
 
     /// How many Machines of that name were ever created by anybody.
     pub fn machines_created(&self, name: &str) -> usize {
         let audit = self.tenant.planes().management().audit();
-        let calls = audit.after(self.mark).within(&self.tenant.namespace).on("machines").verb("create").accepted();
+        let calls =
+            audit.after(self.mark).within(&self.tenant.namespace).on("machines").verb("create").accepted();
         calls.only(|call| call.name == name || call.name.is_empty()).len()
     }
 }
@@ -219,7 +249,8 @@ pub fn is_true(object: &DynamicObject, kind: &str) -> bool {
 
 /// Reason and message of a condition.
 pub fn said(object: &DynamicObject, kind: &str) -> (String, String) {
-    let text = |field: &str| condition(object, kind).and_then(|c| c[field].as_str()).unwrap_or_default().to_owned();
+    let text =
+        |field: &str| condition(object, kind).and_then(|c| c[field].as_str()).unwrap_or_default().to_owned();
     (text("reason"), text("message"))
 }
 
