@@ -5,3 +5,8 @@ schedule-proof:
 # What is_active and next_edge cost.
 bench-schedule:
     cargo bench --bench schedule
+
+# What is generated from the Rust types: the CRDs.
+generate:
+    cargo run --quiet -- crd print > target/definitions.yaml
+    mv target/definitions.yaml manifests/crd/definitions.yaml

@@ -59,3 +59,107 @@ impl fmt::Display for Format {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Visits every schema with the path to it.
+    fn visit(path: &str, schema: &Value, each: &mut impl FnMut(&str, &Value)) {
+        each(path, schema);
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            visit(&format!("{path}.{name}"), property, each);
+        }
+        for below in ["items", "additionalProperties"] {
+            if let Some(schema) = schema.get(below) {
+                visit(&format!("{path}[{below}]"), schema, each);
+            }
+        }
+    }
+
+    fn visit_all(each: &mut impl FnMut(&str, &Value)) {
+        for crd in definitions() {
+            let versions = serde_json::to_value(&crd.spec.versions).unwrap();
+            visit(&crd.spec.names.kind, &versions[0]["schema"]["openAPIV3Schema"], each);
+        }
+    }
+
+    #[test]
+    fn every_text_list_and_map_is_bounded() {
+        visit_all(&mut |path, schema| {
+            let bounded = match schema["type"].as_str() {
+                Some("string") => {
+                    ["maxLength", "enum", "format"].iter().any(|bound| schema.get(bound).is_some())
+                }
+                Some("array") => {
+                    schema.get("maxItems").is_some() && schema.get("x-kubernetes-list-type").is_some()
+                }
+                Some("object") if schema.get("additionalProperties").is_some() => {
+                    schema.get("maxProperties").is_some()
+                }
+                Some(_) => true,
+                None => panic!("{path} has no type"),
+            };
+            assert!(bounded, "{path} is unbounded: {schema:#}");
+        });
+    }
+
+    #[test]
+    fn every_field_is_described() {
+        visit_all(&mut |path, schema| {
+            for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+                let described = property["description"].as_str().is_some_and(|text| !text.is_empty());
+                // Below an object of any shape, and at the top, there is nothing to say.
+                assert!(described || !path.contains('.') || name == "spec", "{path}.{name} is not described");
+            }
+        });
+    }
+
+    #[test]
+    fn no_name_or_word_of_ours_is_a_boolean_to_yaml_1_1() {
+        let booleans = ["y", "n", "yes", "no", "on", "off", "true", "false"];
+        visit_all(&mut |path, schema| {
+            let names =
+                schema["properties"].as_object().into_iter().flat_map(|all| all.keys().map(String::as_str));
+            let words = schema["enum"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            for word in names.chain(words) {
+                // The status of a condition is Kubernetes' own, and written by us alone.
+                let is_boolean = booleans.contains(&word.to_lowercase().as_str());
+                assert!(!is_boolean || path.ends_with(".conditions[items].status"), "{path}: {word}");
+            }
+        });
+    }
+
+    #[test]
+    fn every_rule_says_what_to_write() {
+        let mut rules = 0;
+        visit_all(&mut |path, schema| {
+            for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+                let message = rule["message"].as_str().unwrap_or_default();
+                assert!(message.len() > 12 && !message.contains('\n'), "{path}: {rule}");
+                rules += 1;
+            }
+        });
+        assert!(rules > 80, "{rules} rules");
+    }
+
+    #[test]
+    fn clusterctl_moves_our_kinds() {
+        for crd in definitions() {
+            let labels = crd.metadata.labels.unwrap();
+            for key in ["clusterctl.cluster.x-k8s.io", "clusterctl.cluster.x-k8s.io/move"] {
+                assert_eq!(labels.get(key).map(String::as_str), Some(""), "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_formats_read_back_as_the_definitions() {
+        let definitions = definitions();
+        let yaml = render(&definitions, Format::Yaml).unwrap();
+        let read: Vec<CustomResourceDefinition> = serde_saphyr::from_multiple(&yaml).unwrap();
+        assert_eq!(read, definitions);
+        let json: Value = serde_json::from_str(&render(&definitions, Format::Json).unwrap()).unwrap();
+        assert_eq!(json["items"], json!(definitions));
+    }
+}

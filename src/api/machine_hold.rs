@@ -132,3 +132,32 @@ pub struct MachineHoldStatus {
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_absent_or_null_has_its_default() {
+        let spec = json!({
+            "scheduledMachine": "ws-17", "state": "AsIs", "reason": "release", "from": null, "selector": null,
+        });
+        let spec: MachineHoldSpec = serde_json::from_value(spec).unwrap();
+        assert_eq!((spec.origin, spec.from, spec.until), (HoldOrigin::User, None, None));
+        assert!(spec.selector.is_none() && spec.reclaim.is_none());
+    }
+
+    #[test]
+    fn instants_of_any_zone_are_read() {
+        for text in ["2026-12-24T18:00:00+01:00", "2026-12-24T17:00:00Z", "2026-12-24t17:00:00.000z"] {
+            let spec = json!({ "scheduledMachine": "x", "state": "NoNew", "reason": "r", "until": text });
+            let spec: MachineHoldSpec = serde_json::from_value(spec).unwrap();
+            assert_eq!(
+                spec.until.map(|until| until.to_string()).as_deref(),
+                Some("2026-12-24T17:00:00Z"),
+                "{text}"
+            );
+        }
+    }
+}

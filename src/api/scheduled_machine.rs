@@ -254,3 +254,80 @@ fn next_window() -> String {
 fn value() -> String {
     "value".to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// As the server hands it out when somebody else's older schema filled in no defaults.
+    fn least() -> Value {
+        json!({
+            "apiVersion": "5spot.finos.org/v1alpha1",
+            "kind": "ScheduledMachine",
+            "metadata": { "name": "ws-17" },
+            "spec": {
+                "clusterName": "risk-grid",
+                "schedule": {},
+                "bootstrapSpec": { "apiVersion": "b.example/v1", "kind": "B" },
+                "infrastructureSpec": { "apiVersion": "i.example/v1", "kind": "I" },
+            },
+        })
+    }
+
+    #[test]
+    fn what_is_absent_has_its_default() {
+        let spec = serde_json::from_value::<ScheduledMachine>(least()).unwrap().spec;
+        assert_eq!((spec.paused, spec.kill_switch, spec.priority), (false, false, 50));
+        assert_eq!((spec.graceful_shutdown_timeout.as_str(), spec.node_drain_timeout.as_str()), ("5m", "5m"));
+        assert_eq!((spec.schedule.enabled, spec.schedule.timezone.as_str()), (true, "UTC"));
+        assert!(spec.schedule.windows.is_empty() && spec.schedule.exceptions.is_empty());
+        assert!(spec.node_taints.is_empty() && spec.bootstrap_spec.spec.is_empty());
+        assert!(spec.kill_if_commands.is_none() && spec.reclaim.is_none() && spec.machine_template.is_none());
+        let reclaim: Reclaim = serde_json::from_value(json!({})).unwrap();
+        assert_eq!(reclaim.return_after, "NextWindow");
+        let secret: SecretKeyRef = serde_json::from_value(json!({ "name": "x" })).unwrap();
+        assert_eq!(secret.key, "value");
+    }
+
+    #[test]
+    fn null_is_absent_wherever_the_schema_keeps_it() {
+        let mut object = least();
+        for field in ["killIfCommands", "machineTemplate", "reclaim", "kubeconfigSecretRef"] {
+            object["spec"][field] = Value::Null;
+        }
+        object["spec"]["nodeTaints"] = json!([{ "key": "lent", "value": null, "effect": "NoSchedule" }]);
+        object["spec"]["infrastructureSpec"]["metadata"] = Value::Null;
+        object["status"] = Value::Null;
+        let machine: ScheduledMachine = serde_json::from_value(object).unwrap();
+        assert_eq!(machine.spec.kill_if_commands, None);
+        assert_eq!(machine.spec.machine_template, None);
+        assert_eq!(machine.spec.node_taints[0].value, None);
+        assert_eq!(machine.status, None);
+    }
+
+    #[test]
+    fn a_status_of_the_predecessor_is_read() {
+        let mut object = least();
+        object["status"] = json!({
+            "phase": "Active", "message": null, "inSchedule": true, "nextActivation": null,
+            "nodeRef": { "apiVersion": "v1", "kind": "Node", "name": "n" },
+            "conditions": [{
+                "type": "Ready", "status": "True", "reason": "MachineCreated", "message": "created",
+                "lastTransitionTime": "2026-04-26T09:00:00.123456789+00:00",
+            }],
+        });
+        let status = serde_json::from_value::<ScheduledMachine>(object).unwrap().status.unwrap();
+        assert_eq!(status.conditions[0].observed_generation, None);
+        assert_eq!(status.node_ref.unwrap().uid, None);
+    }
+
+    #[test]
+    fn what_the_user_left_out_is_not_written() {
+        let machine: ScheduledMachine = serde_json::from_value(least()).unwrap();
+        let written = serde_json::to_value(machine).unwrap();
+        for field in ["nodeTaints", "killIfCommands", "reclaim", "kubeconfigSecretRef", "machineTemplate"] {
+            assert_eq!(written["spec"].get(field), None, "{field}");
+        }
+    }
+}

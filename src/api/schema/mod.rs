@@ -31,7 +31,7 @@ fn rule(cel: impl Into<String>, message: impl Into<String>) -> Rule {
 /// A text of at most `max` characters that obeys rules. These refuse the empty text too: with `minLength` beside them
 /// one slip would be reported twice.
 fn ruled_text(max: u32, rules: impl IntoIterator<Item = Rule>) -> Schema {
-    ruled_text(max, rules)
+    ruled(text(0, max), rules)
 }
 
 /// Hangs rules on a schema.
