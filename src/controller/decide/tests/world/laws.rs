@@ -21,6 +21,13 @@ pub(super) struct Truth {
     promised: Option<Timestamp>,
 }
 
+impl Truth {
+    /// Nothing was in at an instant that is yet to come.
+    pub(super) fn clock_was_set(&mut self, now: Timestamp) {
+        self.in_until = self.in_until.map(|at| at.min(now));
+    }
+}
+
 impl World {
     /// By the spec, the Cluster and the clock; `AsIs` where nothing may be touched.
     fn wanted(&self) -> DesiredState {
@@ -60,9 +67,13 @@ impl World {
             Err(_) => self.truth.promised.filter(|end| *end <= now),
         };
         let turned = edge.filter(|_| self.truth.was_in && state == Inactive);
-        let seen = (state != Inactive).then_some(now);
+        // A change of mind that began and ended in an outage was never known.
+        let is_up = self.down_until <= self.real;
+        let seen = (state != Inactive && is_up).then_some(now);
         self.truth.in_until = [self.truth.in_until, turned, seen].into_iter().flatten().max();
-        self.truth.was_in = state == Active || (self.truth.was_in && state == AsIs);
+        if is_up {
+            self.truth.was_in = state == Active || (self.truth.was_in && state == AsIs);
+        }
         if state == Inactive {
             self.truth.promised = None;
         }
@@ -146,9 +157,11 @@ impl World {
         if self.live.target.schedule.is_err() || self.live.target.templates.is_err() {
             let schedule = json!({"daysOfWeek": ["mon-fri"], "hoursOfDay": ["9-17"]});
             self.act(Act::Edit("/schedule", schedule));
-            let kind = json!({"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": "StubConfig", "spec": {}});
+            let kind =
+                json!({"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": "StubConfig", "spec": {}});
             self.act(Act::Edit("/bootstrapSpec", kind));
         }
+        self.act(Act::Wait(7200));
         let target = self.live.target.clone();
         let schedule = target.schedule.as_ref().unwrap();
         let margin = SignedDuration::from_hours(3);

@@ -47,9 +47,7 @@ fn edits() -> impl Strategy<Value = Act> {
                        {"date": "2026-11-10", "state": "Inactive", "reason": "holiday"}]);
     let mut with_batch = hours("9-17");
     with_batch["exceptions"] = batch;
-    let kind = |kind: &str| {
-        json!({"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": kind, "spec": {}})
-    };
+    let kind = |kind: &str| json!({"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": kind, "spec": {}});
     prop::sample::select(vec![
         ("/schedule", hours("9-17")),
         ("/schedule", hours("0-23")),
@@ -115,7 +113,7 @@ fn weeks() -> impl Strategy<Value = Vec<Act>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_laws_hold_and_in_the_end_reality_matches_the_decision(acts in weeks()) {

@@ -174,10 +174,9 @@ impl World {
             Act::Fail(fault) => self.fault = Some(fault),
             Act::Lag => self.lags = true,
             Act::Down(seconds) => self.down_until = self.down_until.max(self.after(seconds)),
-            // Nothing tells the controller; its cap does.
             Act::Clock(offset) => {
                 self.offset = offset;
-                self.wake = Some(self.after(30));
+                self.truth.clock_was_set(self.real + SignedDuration::from_secs(offset));
             }
         }
         if std::mem::take(&mut self.lags) {
@@ -216,7 +215,8 @@ impl World {
             && !host.machine.annotations.contains_key(names::ANNOTATION_EXCLUDE_DRAIN);
         host.next = Some(if drains { drained } else { removed });
         let reason = if drains { "DrainingNode" } else { "WaitingForInfrastructureDeletion" };
-        host.machine.conditions = vec![says("Deleting", "True", reason, "one pod"), says("Ready", "False", "X", "")];
+        host.machine.conditions =
+            vec![says("Deleting", "True", reason, "one pod"), says("Ready", "False", "X", "")];
         self.touch();
     }
 

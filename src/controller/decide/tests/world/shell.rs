@@ -186,7 +186,11 @@ impl World {
         Pass::Rest
     }
 
-    fn perform(&mut self, effect: &Effect, snapshot: &Snapshot) -> Result<Option<(Made, ObjectRef)>, Failure> {
+    fn perform(
+        &mut self,
+        effect: &Effect,
+        snapshot: &Snapshot,
+    ) -> Result<Option<(Made, ObjectRef)>, Failure> {
         match effect {
             Effect::AddFinalizer => self.live.object.has_finalizer = true,
             Effect::RemoveFinalizer { kinds } => return self.release(kinds).map(|()| None),
@@ -260,7 +264,9 @@ impl World {
             return match &host.machine {
                 machine if !snapshot.owns_machine(machine) => Err(refused("NameTaken")),
                 machine if machine.deleted_at.is_some() => Err(refused("WaitingForMachineDeletion")),
-                machine => Ok((Made::Machine, reference("cluster.x-k8s.io/v1beta2", "Machine", &machine.uid))),
+                machine => {
+                    Ok((Made::Machine, reference("cluster.x-k8s.io/v1beta2", "Machine", &machine.uid)))
+                }
             };
         }
         let kind = |pointer: &str| object.data.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
