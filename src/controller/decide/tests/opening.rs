@@ -167,7 +167,7 @@ fn a_machine_that_is_missing() {
             given().machine().with(|s| {
                 let machine = s.machine.as_mut().unwrap();
                 (machine.labels, machine.owners, machine.uid) =
-                    (Default::default(), vec![], "foreign".into());
+                    (std::collections::BTreeMap::default(), vec![], "foreign".into());
             }),
             (Phase::Error, "False", "NameTaken"),
             &[],

@@ -53,7 +53,8 @@ fn references_valid_is_kept_true_while_off_and_says_what_is_wrong() {
         .with(|s| s.status.conditions = vec![says(types::REFERENCES_VALID, "True", "Valid", "")]);
     let foreign = given().machine().with(|s| {
         let machine = s.machine.as_mut().unwrap();
-        (machine.labels, machine.owners, machine.uid) = (Default::default(), vec![], "foreign".into());
+        (machine.labels, machine.owners, machine.uid) =
+            (std::collections::BTreeMap::default(), vec![], "foreign".into());
     });
     reasons(
         types::REFERENCES_VALID,

@@ -107,6 +107,13 @@ impl World {
         }
     }
 
+    /// A lent Node takes pods: what a cancelled leaving cordoned is open again.
+    pub(super) fn at_rest(&self, snapshot: &Snapshot, decision: &Decision) {
+        let is_in = decision.ruling.state == Active && decision.standing.reason == "Active";
+        let is_cordoned = snapshot.node.as_ref().is_some_and(|node| node.cordoned_by.is_some());
+        assert!(!is_in || !is_cordoned || !self.is_reachable, "lent, and still cordoned: {:#}", self.status);
+    }
+
     fn grace_is_over(&self, snapshot: &Snapshot, decision: &Decision) {
         let ruling = &decision.ruling;
         let has_node = snapshot.own_machine().is_some_and(|machine| machine.node.is_some());
