@@ -1,1 +1,94 @@
-fn main() {}
+//! From the edge to the audit log: how late a Machine's create stands in the API server's own record.
+//!
+//! Real control planes, the real controller as a process. `EDGES_PER_MINUTE` machines open at each full minute, for
+//! `MINUTES` minutes: no timetable has finer edges. Run by `just edge-lag`, on a machine that does nothing else.
+#![allow(missing_docs, reason = "a program")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a measurement that cannot go on says why and ends"
+)]
+#![allow(clippy::print_stdout, reason = "its result")]
+#![allow(clippy::disallowed_methods, reason = "it measures, and reads its size from the environment")]
+#![allow(unreachable_pub, reason = "modules of one binary")]
+
+#[path = "../tests/harness/mod.rs"]
+mod harness;
+#[allow(dead_code, reason = "the fixture of all end-to-end tests")]
+#[path = "../tests/e2e/world.rs"]
+mod world;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use world::{World, civil, minute_ahead};
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(measure(size("EDGES_PER_MINUTE", 8), size("MINUTES", 13)));
+}
+
+fn size(variable: &str, default: i64) -> i64 {
+    std::env::var(variable)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text:?}")))
+}
+
+async fn measure(per_minute: i64, minutes: i64) {
+    let world = World::start("lag").await;
+    let first = minute_ahead(SignedDuration::from_secs(45));
+    let mut edges: HashMap<String, Timestamp> = HashMap::new();
+    for nth in 0..per_minute * minutes {
+        let name = world.tenant.unique("ws");
+        let opens = first + SignedDuration::from_mins(nth / per_minute);
+        // Short, so that the machine of one edge has left before many others have come.
+        let closes = opens + SignedDuration::from_mins(2);
+        let window = json!([{"from": civil(opens), "to": civil(closes), "state": "Active"}]);
+        let schedule = json!({"daysOfWeek": null, "hoursOfDay": null, "exceptions": window});
+        world.create(&name, json!({ "schedule": schedule })).await;
+        edges.insert(name, opens);
+    }
+    let last = first + SignedDuration::from_mins(minutes - 1);
+    println!("{} edges, {per_minute} at each full minute from {first} to {last}", edges.len());
+    let left = last.duration_since(Timestamp::now()).as_secs().max(0).unsigned_abs();
+    let patience = Duration::from_secs(left + 60);
+    let all = |calls: &harness::audit::Calls| {
+        calls.on("machines").verb("create").by(&world.user).len() >= edges.len()
+    };
+    let calls =
+        world.tenant.planes().management().audit().until(world.mark, "all created", patience, all).await;
+    for resource in ["stubconfigs", "stubmachines", "machines"] {
+        let created = calls.by(&world.user).verb("create").on(resource);
+        let lags = created.iter().map(|call| call.ended.duration_since(edges[&call.name]).as_millis());
+        report(resource, lags.collect());
+    }
+    let early = calls
+        .by(&world.user)
+        .verb("create")
+        .only(|call| edges.get(&call.name).is_some_and(|at| call.received < *at));
+    assert!(early.is_empty(), "before their edge: {early}");
+}
+
+fn report(what: &str, mut lags: Vec<i128>) {
+    lags.sort_unstable();
+    let at = |share: usize| lags[(lags.len() * share).div_ceil(100).clamp(1, lags.len()) - 1];
+    println!(
+        "{what:>14}: n {}  min {}  p50 {}  p90 {}  p99 {}  max {} ms after the edge",
+        lags.len(),
+        lags[0],
+        at(50),
+        at(90),
+        at(99),
+        lags[lags.len() - 1]
+    );
+    let mut from = 0;
+    for to in [5, 10, 20, 30, 50, 75, 100, 150, 200, 500, i128::MAX] {
+        let count = lags.iter().filter(|lag| (from..to).contains(*lag)).count();
+        if count > 0 {
+            let bound = if to == i128::MAX { "more".to_owned() } else { format!("< {to}") };
+            println!("    {bound:>6} ms  {count:>4}  {}", "#".repeat(count.min(80)));
+        }
+        from = to;
+    }
+}

@@ -1,6 +1,6 @@
 //! What an evaluation costs: `is_active` and `next_edge` for four kinds of schedules. `just bench-schedule`.
 
-#![expect(clippy::unwrap_used, missing_docs, reason = "a bench is no library")]
+#![expect(clippy::unwrap_used, reason = "a bench is no library")]
 
 use std::hint::black_box;
 

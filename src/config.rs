@@ -119,9 +119,11 @@ fn from(sources: Figment) -> Result<ControllerConfig, ConfigError> {
     };
     let extra = raw.allowed_api_groups.unwrap_or_default();
     let extra = extra.split(',').map(str::trim).filter(|group| !group.is_empty());
-    let default_log = if raw.verbose { "info,fivespot=debug" } else { "info" };
+    // kube reports every failed call by itself, again and again; each outage has one line of ours.
+    let quiet = "kube_client=off,kube_runtime=error";
+    let default_log = format!("info,{quiet}{}", if raw.verbose { ",fivespot=debug" } else { "" });
     Ok(ControllerConfig {
-        log: raw.log.unwrap_or_else(|| default_log.to_owned()),
+        log: raw.log.unwrap_or(default_log),
         log_format,
         watch_namespace: raw.watch_namespace,
         allowed_groups: KNOWN_GROUPS.into_iter().chain(extra).map(str::to_owned).collect(),

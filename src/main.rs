@@ -6,10 +6,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use fivespot::api::crd;
+use fivespot::api::names::AGENT;
 use fivespot::cli::{Cli, Command, ControllerArgs, CrdCommand, CrdFormat};
 use fivespot::controller::{self, Settings};
 use fivespot::runtime::{Tasks, stop_signal};
 use fivespot::{config, telemetry};
+use http::HeaderValue;
+use http::header::USER_AGENT;
 use kube::Client;
 use tokio::sync::watch;
 
@@ -60,6 +63,8 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     let mut config = kube::Config::infer().await?;
     // kube's own retries can keep one call for minutes; ours are per object and seen in its status.
     config.default_retry = false;
+    // kube names no agent of its own; in an audit log we want to be found.
+    config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
     let client = Client::try_from(config)?;
     let stop = stop_signal()?;
     let (stopping, stopped) = watch::channel(false);

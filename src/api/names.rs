@@ -48,3 +48,5 @@ pub const CAPI_GROUP: &str = "cluster.x-k8s.io";
 pub const FIELD_MANAGER: &str = "5spot-controller";
 /// Reporter of our Events.
 pub const EVENT_REPORTER: &str = "5spot-controller";
+/// User agent of every client of ours.
+pub const AGENT: &str = concat!("5spot/", env!("CARGO_PKG_VERSION"));

@@ -45,7 +45,7 @@ pub(super) fn schedule(raw: &raw::Schedule) -> Result<Parsed, Vec<Fault>> {
         exceptions.extend(self::exception(&path, exception, zone.as_ref().unwrap_or(&utc), &mut faults));
     }
     let opens = !openings.is_empty() || raw.exceptions.iter().any(|e| e.state == raw::ExceptionState::Active);
-    if !opens && raw.days_of_week.is_empty() {
+    if !opens {
         faults.add(
             "spec.schedule",
             "never opens: add daysOfWeek and hoursOfDay, windows, or an Active exception",
@@ -99,12 +99,14 @@ fn hours_of_day(raw: &raw::Schedule, faults: &mut Faults) -> Option<Vec<Stretch>
     Some(stretches)
 }
 
-/// Lists of days in any of their spellings, as days from Monday.
+/// Lists of days in any of their spellings, as days from Monday; each once, however often a long list repeats it.
 fn days(path: &str, items: &[String], faults: &mut Faults) -> Vec<u16> {
     let mut days = Vec::new();
     for (path, part) in parts(path, items) {
         days.extend(faults.keep(&path, words::day_part(part)).unwrap_or_default());
     }
+    days.sort_unstable();
+    days.dedup();
     days
 }
 

@@ -7,6 +7,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use crate::api::names::AGENT;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, header::USER_AGENT};
 use kube::{
@@ -25,8 +26,6 @@ use tower::timeout::TimeoutLayer;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From sending a request to the head of its answer, watches included: theirs comes at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How the workload cluster's audit log names us.
-const AGENT: &str = concat!("5spot/", env!("CARGO_PKG_VERSION"));
 
 /// Why a kubeconfig is not used: what is wrong with it and what to do. Never quotes a value.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

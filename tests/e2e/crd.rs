@@ -23,7 +23,9 @@ async fn server() -> &'static ControlPlanes {
     static SERVER: OnceCell<ControlPlanes> = OnceCell::const_new();
     let start = || async {
         let started = runtime::run(|| async {
-            let planes = ControlPlanes::start(Options { cluster_api: false, ..Options::default() }).await.expect("an API server");
+            let planes = ControlPlanes::start(Options { cluster_api: false, ..Options::default() })
+                .await
+                .expect("an API server");
             stored::as_the_predecessor_left_it(&planes).await;
             let applied = kubectl_apply_printed(&planes, "yaml", &[]);
             assert!(applied.status.success(), "{}", said(&applied));

@@ -134,8 +134,9 @@ fn apiserver_spec(ground: &Ground, plane: &str, service_cidr: &str, port: u16) -
         "--etcd-compaction-interval=0".to_owned(),
         ground.arg("audit-policy-file", "audit-policy.yaml"),
         format!("--audit-log-path={}", audit_log(ground, plane).display()),
-        // A call's line is written before the call has ended.
+        // No call without its line, and no line lost to a rotation.
         "--audit-log-mode=blocking".to_owned(),
+        "--audit-log-maxsize=4096".to_owned(),
     ];
     let (name, program) = (format!("{plane}-apiserver"), ground.binaries.kube_apiserver.clone());
     Spec { name, program, args, env: Vec::new() }

@@ -47,9 +47,10 @@ pub struct Call {
 }
 
 impl Call {
-    /// Whether it asks for a change.
+    /// Whether it asks for a change; reviews are created, but change nothing.
     pub fn is_write(&self) -> bool {
-        matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
+        let writes = ["create", "update", "patch", "delete", "deletecollection"];
+        writes.contains(&self.verb.as_str()) && !self.resource.ends_with("reviews")
     }
 
     /// Each call is one line: that of its answer, or of its beginning if it is a watch.
@@ -238,6 +239,26 @@ impl Audit {
                 }
                 assert!(Instant::now() < deadline, "{caller}: not {what} after {patience:?}; {calls}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// Watches over a stretch in which nothing of that kind may be called; panics at the first call, with what it was.
+    #[track_caller]
+    pub fn silent(
+        &self,
+        mark: Mark,
+        what: &str,
+        stretch: Duration,
+        heard: impl Fn(&Calls) -> Calls,
+    ) -> impl Future<Output = ()> {
+        let (caller, audit, what) = (std::panic::Location::caller(), self.clone(), what.to_owned());
+        let end = Instant::now() + stretch;
+        async move {
+            while Instant::now() < end {
+                let calls = heard(&audit.after(mark));
+                assert!(calls.is_empty(), "{caller}: {what} called: {calls}");
+                tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
     }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::Result;
 use super::build::{self, PACKAGES};
+use super::{Result, say};
 
 /// The binaries of a pair of control planes, and what of Cluster API and kwok is data.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ impl Binaries {
     pub fn locate() -> Result<Self> {
         let supplied = Supplied::look(std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from).as_deref());
         if let Some(note) = &supplied.note {
-            eprintln!("control planes: {note}");
+            say(note);
         }
         let missing: Vec<_> = PACKAGES.iter().filter(|p| !supplied.names.contains(&p.name)).collect();
         let kubectl = supplied.dir.as_ref().filter(|_| supplied.names.contains(&"kubectl"));

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::Result;
 use super::manifests;
 use super::process::{Component, Spec};
+use super::{Result, say};
 
 /// Raise it when this file builds something else from the same module.
 const RECIPE: &str = "1";
@@ -112,7 +112,7 @@ fn lock(path: &Path) -> Result<File> {
             let mut holder = String::new();
             file.read_to_string(&mut holder)?;
             let holder = holder.trim();
-            eprintln!("control planes: waiting for process {holder}, which is building them");
+            say(&format!("waiting for process {holder}, which is building them"));
             file.lock()?;
         }
         Err(TryLockError::Error(e)) => return Err(e.into()),
@@ -143,10 +143,8 @@ impl Build<'_> {
     fn compile(&self) -> Result<()> {
         let names: Vec<_> = self.packages.iter().map(|p| p.name).collect();
         let kubernetes = required(self.go_mod, "k8s.io/kubernetes")?;
-        eprintln!(
-            "control planes: building {} from Go modules, once; some minutes with a cold Go cache",
-            names.join(", ")
-        );
+        let names = names.join(", ");
+        say(&format!("building {names} from Go modules, once; some minutes with a cold Go cache"));
         let flags = format!("-s -w -X k8s.io/component-base/version.gitVersion={kubernetes}");
         let mut args = vec!["build".into(), "-C".into(), module().display().to_string()];
         args.extend(["-v", "-trimpath", "-ldflags", &flags, "-o"].map(String::from));
@@ -192,7 +190,7 @@ fn watch_progress(build: &mut Component) -> Result<()> {
         if let Some(status) = build.ended() {
             let seconds = started.elapsed().as_secs();
             if status.success() {
-                eprintln!("control planes: built in {seconds} s");
+                say(&format!("built in {seconds} s"));
                 return Ok(());
             }
             return Err(format!(
@@ -210,9 +208,11 @@ fn watch_progress(build: &mut Component) -> Result<()> {
             let fetched = log.lines().filter(|line| line.starts_with("go: downloading")).count();
             let compiled = log.lines().count() - fetched;
             let seconds = started.elapsed().as_secs();
-            eprintln!(
-                "control planes: building, {seconds} s, {fetched} modules fetched, {compiled} packages compiled"
-            );
+            let done = match compiled {
+                0 if fetched == 0 => "all compiled before, linking".to_owned(),
+                _ => format!("{fetched} modules fetched, {compiled} packages compiled"),
+            };
+            say(&format!("building for {seconds} s: {done}"));
         }
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -19,7 +19,6 @@
     clippy::disallowed_methods,
     reason = "a harness reads clocks and the environment, and measures; the product may not"
 )]
-#![allow(clippy::print_stderr, reason = "progress belongs on stderr: the first build takes minutes")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a harness that cannot go on fails the test")]
 #![allow(clippy::missing_panics_doc, reason = "all of it panics when a control plane does not do its part")]
 
@@ -50,6 +49,14 @@ pub use provider::Behaviour;
 pub use proxy::FaultProxy;
 pub use tenant::Tenant;
 pub use wait::{eventually, gone};
+
+/// Tells whoever watches the tests. Not by `eprintln!`, which libtest keeps to itself until a test has
+/// failed: a first build takes minutes.
+pub fn say(what: &str) {
+    use std::io::Write;
+    // There may be nobody to tell.
+    let _ = writeln!(std::io::stderr(), "control planes: {what}");
+}
 
 /// What went wrong, in words; a harness has no caller that tells errors apart.
 pub type Trouble = Box<dyn std::error::Error + Send + Sync>;

@@ -15,7 +15,7 @@ use super::audit::Audit;
 use super::binaries::Binaries;
 use super::process::{Component, Keeper, ready};
 use super::provider::Provider;
-use super::{Result, capi, etcd, kwok, manifests, ports, provider, runtime};
+use super::{Result, capi, etcd, kwok, manifests, ports, provider, runtime, say};
 
 /// The pair that the tests of one binary share: started by the first that asks, ended with the process.
 pub async fn shared() -> &'static ControlPlanes {
@@ -208,7 +208,7 @@ impl ControlPlanes {
             Some(workload) => Some(Provider::start(&management, workload).await?),
             None => None,
         };
-        eprintln!("control planes up in {:.1} s", started.elapsed().as_secs_f64());
+        say(&format!("up in {:.1} s", started.elapsed().as_secs_f64()));
         let (etcd, keeper) = (Mutex::new(etcd), Mutex::new(keeper));
         Ok(Self { provider, capi, kwok, workload, management, etcd, keeper, ground })
     }
@@ -278,8 +278,10 @@ impl ControlPlanes {
         drop(self);
     }
 
-    /// Lets everything but the provider live on after this process, and returns the path of a script that
-    /// stops it.
+    /// Lets everything but the provider live on after this process; the path of a script that stops it. A
+    /// demonstration that wants Machines to go on becoming Nodes runs [`Provider::serve`] and
+    /// [`Provider::forever`] in a copy of itself, started by [`super::controller::Setup::of`] and kept as
+    /// well.
     pub fn keep(&self) -> Result<PathBuf> {
         let path = self.ground.path("stop");
         let dir = self.ground.dir.display();

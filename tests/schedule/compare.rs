@@ -109,7 +109,8 @@ impl<'a> Bench<'a> {
             .collect()
     }
 
-    /// The engine's edges, walked forward, backward and from anywhere, against the changes of the naive answer.
+    /// The engine's edges against the changes of the naive answer, asked from either end, from every change, from the
+    /// second before it and from anywhere.
     fn edges(
         &self,
         schedule: &Schedule,
@@ -117,51 +118,21 @@ impl<'a> Bench<'a> {
         dice: &mut Dice,
         found: &mut Vec<String>,
     ) {
-        let last = self.stretch.end - 1;
-        let mut at = self.stretch.start;
-        for change in changes.iter().map(Some).chain([None]) {
-            let edge = schedule.next_edge(timestamp(at));
-            if !self.agree(edge.as_ref(), change, |at| at > last) {
-                found.push(format!("next_edge({}) is {edge:?}, not {change:?}", timestamp(at)));
+        let (first, last) = (self.stretch.start, self.stretch.end - 1);
+        let mut asked = vec![first, last];
+        asked.extend(changes.iter().flat_map(|change| [change.0 - 1, change.0]));
+        asked.extend((0..8).map(|_| dice.between(first, last)));
+        for at in asked {
+            let instant = timestamp(at);
+            let (edge, change) = (schedule.next_edge(instant), changes.iter().find(|change| change.0 > at));
+            if !agree(edge.as_ref(), change, |edge| edge > last) {
+                found.push(format!("next_edge({instant}) is {edge:?}, not {change:?}"));
             }
-            at = change.map_or(at, |change| change.0);
-        }
-        let mut at = last;
-        for change in changes.iter().rev().map(Some).chain([None]) {
-            let edge = schedule.previous_edge(timestamp(at));
-            if !self.agree(edge.as_ref(), change, |at| at <= self.stretch.start) {
-                found.push(format!("previous_edge({}) is {edge:?}, not {change:?}", timestamp(at)));
+            let (edge, change) =
+                (schedule.previous_edge(instant), changes.iter().rfind(|change| change.0 <= at));
+            if !agree(edge.as_ref(), change, |edge| edge <= first) {
+                found.push(format!("previous_edge({instant}) is {edge:?}, not {change:?}"));
             }
-            at = change.map_or(at, |change| change.0 - 1);
-        }
-        for _ in 0..8 {
-            let at = dice.between(self.stretch.start, last);
-            let (next, previous) = (schedule.next_edge(timestamp(at)), schedule.previous_edge(timestamp(at)));
-            let (later, earlier) =
-                (changes.iter().find(|c| c.0 > at), changes.iter().rev().find(|c| c.0 <= at));
-            if !self.agree(next.as_ref(), later, |at| at > last)
-                || !self.agree(previous.as_ref(), earlier, |at| at <= self.stretch.start)
-            {
-                found.push(format!("edges around {} are {previous:?} and {next:?}", timestamp(at)));
-            }
-        }
-    }
-
-    /// An edge is the change, winner included; without a change in the stretch the edge must lie outside.
-    #[expect(clippy::unused_self, reason = "reads as one of the comparisons")]
-    fn agree(
-        &self,
-        edge: Option<&Edge>,
-        change: Option<&(i64, bool, Who)>,
-        outside: impl Fn(i64) -> bool,
-    ) -> bool {
-        match (edge, change) {
-            (Some(edge), Some((at, active, who))) => {
-                edge.at == timestamp(*at) && edge.active == *active && position(&edge.winner) == *who
-            }
-            (None, Some(_)) => false,
-            (Some(edge), None) => outside(edge.at.as_second()),
-            (None, None) => true,
         }
     }
 
@@ -187,6 +158,19 @@ impl<'a> Bench<'a> {
     }
 }
 
+/// An edge is the change, winner included; without a change in the stretch the edge lies outside or is none.
+fn agree(edge: Option<&Edge>, change: Option<&(i64, bool, Who)>, outside: impl Fn(i64) -> bool) -> bool {
+    match (edge, change) {
+        (Some(edge), Some((at, active, who))) => {
+            edge.at == timestamp(*at) && edge.active == *active && position(&edge.winner) == *who
+        }
+        (None, Some(_)) => false,
+        (Some(edge), None) => outside(edge.at.as_second()),
+        (None, None) => true,
+    }
+}
+
+/// `is_active` at every mark; who decides wherever that changes and every five minutes.
 fn verdicts(schedule: &Schedule, answers: &[(i64, bool, Who)], found: &mut Vec<String>) {
     let mut before = None;
     for (at, active, who) in answers {
@@ -194,16 +178,18 @@ fn verdicts(schedule: &Schedule, answers: &[(i64, bool, Who)], found: &mut Vec<S
         if schedule.is_active(instant) != *active {
             found.push(format!("is_active({instant}) is not {active}"));
         }
-        let verdict = schedule.verdict(instant);
-        if verdict.active != *active || position(&verdict.winner) != *who {
-            found.push(format!("verdict({instant}) is {verdict:?}, not {active} by {who:?}"));
+        if before != Some((*active, *who)) || at % 300 == 0 {
+            let verdict = schedule.verdict(instant);
+            if verdict.active != *active || position(&verdict.winner) != *who {
+                found.push(format!("verdict({instant}) is {verdict:?}, not {active} by {who:?}"));
+            }
         }
         // To the nanosecond: an opening is closed at the front and open at the back.
         let last = instant - SignedDuration::from_nanos(1);
-        if before.is_some_and(|before| before != *active) && schedule.is_active(last) == *active {
+        if before.is_some_and(|(before, _)| before != *active) && schedule.is_active(last) == *active {
             found.push(format!("is_active({last}) is already {active}"));
         }
-        before = Some(*active);
+        before = Some((*active, *who));
     }
 }
 

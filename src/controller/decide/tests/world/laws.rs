@@ -1,0 +1,203 @@
+//! What must hold: at every pass, at the release, at rest, and in the end.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::Act;
+use super::model::World;
+use super::shell::Pass;
+use crate::api::status::{DesiredState, Manner, Rule};
+use crate::controller::decide::tests::given::SM;
+use crate::controller::effect::{Decision, Effect};
+use crate::controller::snapshot::Snapshot;
+use DesiredState::{Active, AsIs, Inactive};
+
+/// What should be, found without the code under test: the last instant at which the machine could rightly be in.
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    in_until: Option<Timestamp>,
+    was_in: bool,
+    garbage: bool,
+    promised: Option<Timestamp>,
+}
+
+impl World {
+    /// By the spec, the Cluster and the clock; `AsIs` where nothing may be touched.
+    fn wanted(&self) -> DesiredState {
+        let target = self.live.target.clone();
+        let object = &self.live.object;
+        if object.is_paused || self.is_capi_paused() {
+            return AsIs;
+        }
+        let ends = self.live.cluster.as_ref().is_some_and(|cluster| cluster.deleting);
+        if object.deleted_at.is_some() || ends || target.kill_switch {
+            return Inactive;
+        }
+        if target.paused {
+            return AsIs;
+        }
+        let open = match &target.schedule {
+            Ok(schedule) => schedule.is_active(self.wall()),
+            Err(_) => self.truth.promised.is_some_and(|end| self.wall() < end),
+        };
+        if open && target.enabled { Active } else { Inactive }
+    }
+
+    /// Called before and after everything that may change what is wanted.
+    pub(super) fn sample(&mut self) {
+        let target = self.live.target.clone();
+        let now = self.wall();
+        let garbage = target.schedule.is_err();
+        if garbage && !self.truth.garbage {
+            let promised = self.status["nextCleanup"].as_str().map(|text| text.parse().unwrap());
+            self.truth.promised = promised.filter(|_| self.truth.was_in);
+        }
+        self.truth.garbage = garbage;
+        let state = self.wanted();
+        // The edge may lie between two samples; nobody was up to see it.
+        let edge = match &target.schedule {
+            Ok(schedule) => schedule.previous_edge(now).map(|edge| edge.at),
+            Err(_) => self.truth.promised.filter(|end| *end <= now),
+        };
+        let turned = edge.filter(|_| self.truth.was_in && state == Inactive);
+        let seen = (state != Inactive).then_some(now);
+        self.truth.in_until = [self.truth.in_until, turned, seen].into_iter().flatten().max();
+        self.truth.was_in = state == Active || (self.truth.was_in && state == AsIs);
+        if state == Inactive {
+            self.truth.promised = None;
+        }
+    }
+
+    /// Safety, at every decision.
+    pub(super) fn obeys(&self, snapshot: &Snapshot, decision: &Decision) {
+        let (object, effects) = (&snapshot.object, &decision.effects);
+        if snapshot.is_capi_paused() || decision.ruling.state == AsIs {
+            assert!(effects.is_empty(), "written while paused: {effects:?}");
+        }
+        for effect in effects {
+            match effect {
+                Effect::CreateChild { .. } | Effect::CreateMachine(_) => {
+                    assert!(object.deleted_at.is_none(), "made after the deletion began");
+                    assert!(object.has_finalizer, "made without a finalizer");
+                    assert!(snapshot.machine.is_none(), "a second Machine");
+                }
+                Effect::DeleteMachine { uid } => {
+                    assert!(self.ours.contains(uid), "not ours");
+                    self.grace_is_over(snapshot, decision);
+                }
+                Effect::PatchMachine { uid, .. } | Effect::DeleteChild { uid, .. } => {
+                    assert!(self.ours.contains(uid), "not ours");
+                }
+                Effect::Cordon(edit) | Effect::Uncordon(edit) | Effect::DeleteNode(edit) => {
+                    assert!(self.ours.contains(&edit.uid), "not our Node");
+                }
+                Effect::AddFinalizer | Effect::RemoveFinalizer { .. } => {}
+            }
+        }
+    }
+
+    fn grace_is_over(&self, snapshot: &Snapshot, decision: &Decision) {
+        let ruling = &decision.ruling;
+        let has_node = snapshot.own_machine().is_some_and(|machine| machine.node.is_some());
+        if ruling.manner == Manner::Eject || ruling.rule == Rule::ClusterDeleting || !has_node {
+            return;
+        }
+        let grace = SignedDuration::from_secs(i64::try_from(snapshot.target.grace.as_secs()).unwrap());
+        let began = self.truth.in_until.unwrap_or(Timestamp::MIN);
+        let known = snapshot.object == self.live.object && snapshot.cluster == self.live.cluster;
+        assert!(
+            !known || snapshot.now >= began + grace,
+            "deleted at {} within the grace of {began}: {ruling:#?} {:#}",
+            snapshot.now,
+            self.status
+        );
+    }
+
+    /// The finalizer outlives every effect.
+    pub(super) fn nothing_is_left(&self) {
+        let parts: Vec<_> = self
+            .live
+            .parts
+            .iter()
+            .filter(|(_, part)| part.object.uid_label.as_deref() == Some(SM) && part.gone_at.is_none())
+            .collect();
+        assert!(parts.is_empty(), "orphans: {parts:?} {:#}", self.status);
+        let machine = self.live.host.as_ref().filter(|host| self.ours.contains(&host.machine.uid));
+        assert!(machine.is_none(), "an orphan: {machine:?}");
+    }
+
+    /// All faults end, everything frozen thaws, and in the end reality matches what is wanted.
+    pub(super) fn calm(&mut self) {
+        (self.fault, self.lags, self.stale, self.keeps_node) = (None, false, None, false);
+        self.down_until = self.real;
+        for act in [
+            Act::Clock(0),
+            Act::Reach(true),
+            Act::Served(true),
+            Act::Foreign(false),
+            Act::PauseCluster(false),
+            Act::PauseObject(false),
+            Act::Edit("/paused", json!(false)),
+            Act::Wait(3 * 3600),
+            Act::PauseCluster(false),
+        ] {
+            self.act(act);
+        }
+        if self.live.target.schedule.is_err() || self.live.target.templates.is_err() {
+            let schedule = json!({"daysOfWeek": ["mon-fri"], "hoursOfDay": ["9-17"]});
+            self.act(Act::Edit("/schedule", schedule));
+            let kind =
+                json!({"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": "StubConfig", "spec": {}});
+            self.act(Act::Edit("/bootstrapSpec", kind));
+        }
+        let target = self.live.target.clone();
+        let schedule = target.schedule.as_ref().unwrap();
+        let margin = SignedDuration::from_hours(3);
+        for _ in 0..24 {
+            self.act(Act::Wait(3600));
+            let near = |edge: Option<Timestamp>| {
+                edge.is_some_and(|at| at.duration_since(self.wall()).abs() < margin)
+            };
+            let before = near(schedule.previous_edge(self.wall()).map(|edge| edge.at));
+            if !before && !near(schedule.next_edge(self.wall()).map(|edge| edge.at)) {
+                break;
+            }
+        }
+        self.ends_well();
+    }
+
+    fn ends_well(&mut self) {
+        if self.live.object.deleted_at.is_some() {
+            assert!(!self.exists, "never released: {:#}", self.status);
+            return self.nothing_is_left();
+        }
+        let node = self.live.node.as_ref();
+        let ready = self.status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready");
+        let ready = ready.unwrap();
+        match self.wanted() {
+            Active => {
+                let host = self.live.host.as_ref();
+                let host = host.unwrap_or_else(|| panic!("not in: {:#}", self.status));
+                assert!(host.machine.is_ready() && host.machine.deleted_at.is_none(), "{:#}", self.status);
+                assert!(node.is_some_and(|node| !node.unschedulable), "still cordoned: {node:?}");
+                assert_eq!((&ready["status"], &ready["reason"]), (&json!("True"), &json!("Active")));
+            }
+            Inactive => {
+                self.nothing_is_left();
+                assert_eq!(ready["status"], json!("True"), "{:#}", self.status);
+            }
+            AsIs => panic!("everything was thawed"),
+        }
+        let reconciling = |c: &Value| c["type"] == "Reconciling" || c["type"] == "Stalled";
+        assert!(!self.status["conditions"].as_array().unwrap().iter().any(reconciling));
+        self.rests(10);
+    }
+
+    /// Passes at an advancing clock change nothing and write nothing.
+    pub(super) fn rests(&mut self, passes: usize) {
+        for _ in 0..passes {
+            self.real += SignedDuration::from_millis(21_357);
+            assert_eq!(self.pass(), Pass::Rest, "{:#}", self.status);
+        }
+    }
+}

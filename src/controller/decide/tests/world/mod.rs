@@ -1,0 +1,167 @@
+//! Simulated weeks of one ScheduledMachine: the laws of the core, under random edits and faults.
+//!
+//! `model` is the API servers and Cluster API, `shell` is the pass with everything that can go wrong in it, `laws` says
+//! what must hold at every step, and this file deals the cards.
+
+mod laws;
+mod model;
+mod shell;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::given::t;
+use shell::{Fault, How};
+
+/// What happens to the world between two stretches of time.
+#[derive(Clone, Debug)]
+enum Act {
+    Wait(i64),
+    Edit(&'static str, Value),
+    PauseCluster(bool),
+    PauseObject(bool),
+    DeleteCluster,
+    DeleteObject,
+    DeleteMachine,
+    VanishMachine,
+    StripMachine,
+    Adopt,
+    Foreign(bool),
+    KeepNode,
+    Reach(bool),
+    Served(bool),
+    Fail(Fault),
+    Lag,
+    Down(i64),
+    Clock(i64),
+}
+
+fn edits() -> impl Strategy<Value = Act> {
+    let hours = |hours: &str| json!({"daysOfWeek": ["mon-fri"], "hoursOfDay": [hours]});
+    let enabled = |schedule: Value, enabled: bool| {
+        let mut schedule = schedule;
+        schedule["enabled"] = json!(enabled);
+        schedule
+    };
+    let batch = json!([{"from": "2026-11-05T03:00", "to": "2026-11-05T05:30", "state": "Active"},
+                       {"date": "2026-11-10", "state": "Inactive", "reason": "holiday"}]);
+    let mut with_batch = hours("9-17");
+    with_batch["exceptions"] = batch;
+    let kind = |kind: &str| json!({"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": kind, "spec": {}});
+    prop::sample::select(vec![
+        ("/schedule", hours("9-17")),
+        ("/schedule", hours("0-23")),
+        ("/schedule", hours("22-6")),
+        ("/schedule", with_batch),
+        ("/schedule", enabled(hours("9-17"), false)),
+        ("/schedule", json!({"timezone": "Mars/Base"})),
+        ("/killSwitch", json!(true)),
+        ("/killSwitch", json!(false)),
+        ("/killSwitch", json!(false)),
+        ("/paused", json!(true)),
+        ("/paused", json!(false)),
+        ("/paused", json!(false)),
+        ("/gracefulShutdownTimeout", json!("0s")),
+        ("/gracefulShutdownTimeout", json!("1h")),
+        ("/nodeDrainTimeout", json!("0s")),
+        ("/nodeDrainTimeout", json!("10m")),
+        ("/bootstrapSpec", kind("StubConfig")),
+        ("/bootstrapSpec", kind("OtherConfig")),
+        ("/bootstrapSpec", Value::Null),
+        ("/machineTemplate", json!({"labels": {"team": "grid"}})),
+    ])
+    .prop_map(|(pointer, value)| Act::Edit(pointer, value))
+}
+
+fn faults() -> impl Strategy<Value = Act> {
+    let how = prop::sample::select(vec![How::FailBefore, How::FailAfter, How::DieBefore, How::DieAfter]);
+    let fault = (0..5_usize, how).prop_map(|(effect, how)| Act::Fail(Fault { effect, how }));
+    prop_oneof![fault, Just(Act::Lag), (1..90_000_i64).prop_map(Act::Down)]
+}
+
+fn acts() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => (1..400_i64).prop_map(Act::Wait),
+        4 => (400..90_000_i64).prop_map(Act::Wait),
+        6 => edits(),
+        6 => faults(),
+        1 => any::<bool>().prop_map(Act::PauseCluster),
+        1 => any::<bool>().prop_map(Act::PauseObject),
+        1 => Just(Act::DeleteCluster),
+        1 => Just(Act::DeleteMachine),
+        1 => Just(Act::VanishMachine),
+        1 => Just(Act::StripMachine),
+        1 => Just(Act::Adopt),
+        1 => any::<bool>().prop_map(Act::Foreign),
+        1 => Just(Act::KeepNode),
+        1 => any::<bool>().prop_map(Act::Reach),
+        1 => any::<bool>().prop_map(Act::Served),
+        1 => (-300..=0_i64).prop_map(Act::Clock),
+    ]
+}
+
+/// A few weeks; in some of them the ScheduledMachine is deleted at the end, or in the middle.
+fn weeks() -> impl Strategy<Value = Vec<Act>> {
+    let delete = prop::option::weighted(0.3, Just(Act::DeleteObject));
+    (prop::collection::vec(acts(), 1..40), delete, prop::collection::vec(acts(), 0..10)).prop_map(
+        |(mut before, delete, after)| {
+            before.extend(delete);
+            before.extend(after);
+            before
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_happens_the_laws_hold_and_in_the_end_reality_matches_the_decision(acts in weeks()) {
+        let mut world = model::World::new(t("08:00"));
+        for act in acts {
+            world.act(act);
+        }
+        world.calm();
+    }
+}
+
+/// Each effect of a whole life, killed before and after, one at a time.
+#[test]
+fn a_life_killed_at_any_one_step_ends_like_one_that_was_not() {
+    for effect in 0..5 {
+        for how in [How::FailBefore, How::FailAfter, How::DieBefore, How::DieAfter] {
+            for minutes in [0, 60, 599, 600, 604, 605, 610, 700] {
+                let mut world = model::World::new(t("08:00"));
+                world.act(Act::Wait(minutes * 60));
+                world.act(Act::Fail(Fault { effect, how }));
+                world.act(Act::Wait(13 * 3600));
+                world.act(Act::DeleteObject);
+                world.calm();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_settled_world_is_left_alone() {
+    for (at, acts) in [
+        ("10:00", vec![]),
+        ("19:00", vec![]),
+        ("10:00", vec![Act::Edit("/killSwitch", json!(true))]),
+        ("10:00", vec![Act::Edit("/paused", json!(true))]),
+        ("10:00", vec![Act::PauseCluster(true)]),
+        ("10:00", vec![Act::Edit("/schedule", json!({}))]),
+        ("10:00", vec![Act::Edit("/bootstrapSpec", Value::Null)]),
+        ("19:00", vec![Act::Edit("/schedule", json!({}))]),
+        ("10:00", vec![Act::Foreign(true), Act::VanishMachine, Act::Wait(60), Act::Foreign(true)]),
+        ("18:06", vec![Act::PauseCluster(true)]),
+    ] {
+        let mut world = model::World::new(t("08:00"));
+        world.act(Act::Wait(t(at).as_second() - t("08:00").as_second()));
+        for act in acts {
+            world.act(act);
+        }
+        world.act(Act::Wait(1800));
+        world.rests(100);
+    }
+}

@@ -1,0 +1,364 @@
+//! Both API servers, the garbage collector, Cluster API and a host, as small as they can be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::Act;
+use super::laws::Truth;
+use super::shell::Fault;
+use crate::api::names;
+use crate::capi::kinds::Role;
+use crate::capi::machine::{Cluster, Machine};
+use crate::controller::decide::tests::given::{HOST, SM, says, spec};
+use crate::controller::snapshot::{ChildObject, Node, Object};
+use crate::controller::target::Target;
+
+/// Seconds from a Machine to its Node, for a drain, for the deletion of a host, for a collector's round.
+const JOIN: i64 = 60;
+const DRAIN: i64 = 120;
+const REMOVAL: i64 = 5;
+const COLLECT: i64 = 3;
+
+#[derive(Clone, Debug)]
+pub(super) struct Host {
+    pub(super) machine: Machine,
+    pub(super) bootstrap: String,
+    pub(super) infrastructure: String,
+    pub(super) next: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Part {
+    pub(super) object: ChildObject,
+    pub(super) gone_at: Option<Timestamp>,
+}
+
+/// What a cache shows.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    pub(super) raw: Value,
+    pub(super) target: Target,
+    pub(super) object: Object,
+    pub(super) cluster: Option<Cluster>,
+    pub(super) host: Option<Host>,
+    pub(super) parts: BTreeMap<(bool, String), Part>,
+    pub(super) node: Option<Node>,
+}
+
+pub(super) struct World {
+    /// Time that nobody can set.
+    pub(super) real: Timestamp,
+    /// What the controller's clock is off by.
+    pub(super) offset: i64,
+    pub(super) exists: bool,
+    pub(super) live: Shown,
+    pub(super) status: Value,
+    pub(super) is_reachable: bool,
+    pub(super) is_served: bool,
+    pub(super) keeps_node: bool,
+    pub(super) ours: BTreeSet<String>,
+    uids: u32,
+    cluster_back_at: Option<Timestamp>,
+    // The controller.
+    pub(super) wake: Option<Timestamp>,
+    pub(super) down_until: Timestamp,
+    pub(super) fault: Option<Fault>,
+    pub(super) lags: bool,
+    pub(super) stale: Option<Shown>,
+    pub(super) truth: Truth,
+}
+
+fn cluster() -> Cluster {
+    Cluster {
+        uid: "uid-of-the-cluster".to_owned(),
+        infrastructure_provisioned: true,
+        control_plane_initialized: true,
+        ..Cluster::default()
+    }
+}
+
+pub(super) fn is_bootstrap(role: Role) -> bool {
+    matches!(role, Role::Bootstrap)
+}
+
+impl World {
+    pub(super) fn new(real: Timestamp) -> Self {
+        let object = Object {
+            namespace: "lab".to_owned(),
+            name: "ws-1".to_owned(),
+            uid: SM.to_owned(),
+            generation: 1,
+            ..Object::default()
+        };
+        let live = Shown {
+            target: Target::read(&spec()),
+            raw: spec(),
+            object,
+            cluster: Some(cluster()),
+            host: None,
+            parts: BTreeMap::new(),
+            node: None,
+        };
+        Self {
+            real,
+            offset: 0,
+            exists: true,
+            live,
+            status: json!({}),
+            is_reachable: true,
+            is_served: true,
+            keeps_node: false,
+            ours: BTreeSet::new(),
+            uids: 0,
+            cluster_back_at: None,
+            wake: Some(real),
+            down_until: real,
+            fault: None,
+            lags: false,
+            stale: None,
+            truth: Truth::default(),
+        }
+    }
+
+    pub(super) fn wall(&self) -> Timestamp {
+        self.real + SignedDuration::from_secs(self.offset)
+    }
+
+    pub(super) fn after(&self, seconds: i64) -> Timestamp {
+        self.real + SignedDuration::from_secs(seconds)
+    }
+
+    pub(super) fn uid(&mut self) -> String {
+        self.uids += 1;
+        format!("uid-{}", self.uids)
+    }
+
+    pub(super) fn act(&mut self, act: Act) {
+        self.sample();
+        let before = self.live.clone();
+        match act {
+            Act::Wait(seconds) => return self.run(seconds),
+            Act::Edit(pointer, value) => self.edit(pointer, value),
+            Act::PauseCluster(paused) => {
+                if let Some(cluster) = &mut self.live.cluster {
+                    cluster.paused = paused;
+                }
+            }
+            Act::PauseObject(paused) => self.live.object.is_paused = paused,
+            Act::DeleteCluster => {
+                if let Some(cluster) = &mut self.live.cluster {
+                    cluster.deleting = true;
+                }
+            }
+            Act::DeleteObject => self.delete_object(),
+            Act::DeleteMachine => self.delete_machine(),
+            Act::VanishMachine => self.vanish(),
+            Act::StripMachine => {
+                if let Some(host) = self.live.host.as_mut() {
+                    host.machine.owners.clear();
+                    host.machine.labels.remove(names::LABEL_CLUSTER_NAME);
+                }
+            }
+            Act::Adopt => {
+                if let Some(owner) = self.live.host.as_mut().and_then(|h| h.machine.owners.first_mut()) {
+                    "MachineSet".clone_into(&mut owner.kind);
+                    "foreign".clone_into(&mut owner.uid);
+                }
+            }
+            Act::Foreign(there) => self.foreign(there),
+            Act::KeepNode => self.keeps_node = true,
+            Act::Reach(reachable) => self.is_reachable = reachable,
+            Act::Served(served) => self.is_served = served,
+            Act::Fail(fault) => self.fault = Some(fault),
+            Act::Lag => self.lags = true,
+            Act::Down(seconds) => self.down_until = self.down_until.max(self.after(seconds)),
+            // Nothing tells the controller; its cap does.
+            Act::Clock(offset) => {
+                self.offset = offset;
+                self.wake = Some(self.after(30));
+            }
+        }
+        if std::mem::take(&mut self.lags) {
+            self.stale = Some(before);
+            self.lags = false;
+        }
+        self.wake = Some(self.real);
+        self.sample();
+        self.run(0);
+    }
+
+    fn edit(&mut self, pointer: &str, value: Value) {
+        let (parent, field) = pointer.rsplit_once('/').unwrap_or(("", pointer));
+        let slot = self.live.raw.pointer_mut(parent).unwrap();
+        if slot[field] != value {
+            slot[field] = value;
+            self.live.object.generation += 1;
+            self.live.target = Target::read(&self.live.raw);
+        }
+    }
+
+    fn delete_object(&mut self) {
+        let now = self.wall();
+        let object = &mut self.live.object;
+        object.deleted_at = object.deleted_at.or(Some(now));
+        self.exists = object.has_finalizer;
+    }
+
+    pub(super) fn delete_machine(&mut self) {
+        let (now, drained, removed) = (self.wall(), self.after(DRAIN), self.after(REMOVAL));
+        let Some(host) = self.live.host.as_mut().filter(|host| host.machine.deleted_at.is_none()) else {
+            return;
+        };
+        host.machine.deleted_at = Some(now);
+        let drains = host.machine.node.is_some()
+            && !host.machine.annotations.contains_key(names::ANNOTATION_EXCLUDE_DRAIN);
+        host.next = Some(if drains { drained } else { removed });
+        let reason = if drains { "DrainingNode" } else { "WaitingForInfrastructureDeletion" };
+        host.machine.conditions =
+            vec![says("Deleting", "True", reason, "one pod"), says("Ready", "False", "X", "")];
+        self.touch();
+    }
+
+    /// Every write has a new version.
+    pub(super) fn touch(&mut self) {
+        let version = self.uid();
+        if let Some(host) = &mut self.live.host {
+            host.machine.resource_version = version;
+        }
+    }
+
+    /// Its finalizer taken off by hand: the collector takes its parts, the Node stays.
+    fn vanish(&mut self) {
+        let at = self.after(COLLECT);
+        let Some(host) = self.live.host.take() else { return };
+        for part in self.live.parts.values_mut() {
+            if part.object.machine_uid.as_ref() == Some(&host.machine.uid) {
+                part.gone_at = Some(at);
+            }
+        }
+    }
+
+    fn foreign(&mut self, there: bool) {
+        let is_foreign = |host: &Host| host.machine.uid == "foreign";
+        if there && self.live.host.is_none() {
+            let machine = Machine { name: "ws-1".into(), uid: "foreign".into(), ..Machine::default() };
+            let (bootstrap, infrastructure) = (String::new(), String::new());
+            self.live.host = Some(Host { machine, bootstrap, infrastructure, next: None });
+        } else if !there && self.live.host.as_ref().is_some_and(is_foreign) {
+            self.live.host = None;
+        }
+    }
+
+    pub(super) fn is_capi_paused(&self) -> bool {
+        self.live.cluster.as_ref().is_some_and(|cluster| cluster.paused)
+    }
+
+    /// When something happens by itself.
+    pub(super) fn next_event(&self) -> Option<Timestamp> {
+        let host = self.live.host.as_ref().and_then(|host| host.next).filter(|_| !self.is_capi_paused());
+        let parts = self.live.parts.values().filter_map(|part| part.gone_at).min();
+        [host, parts, self.cluster_back_at].into_iter().flatten().min()
+    }
+
+    /// Lets happen what is due; true if anything did.
+    pub(super) fn happen(&mut self) -> bool {
+        let now = self.real;
+        let mut happened = false;
+        let before = self.live.clone();
+        self.live.parts.retain(|_, part| part.gone_at.is_none_or(|at| at > now));
+        happened |= self.live.parts.len() != before.parts.len();
+        let due = |host: &Host| host.next.is_some_and(|at| at <= now);
+        if !self.is_capi_paused() && self.live.host.as_ref().is_some_and(due) {
+            self.host_is_due();
+            happened = true;
+        }
+        if self.cluster_back_at.is_some_and(|at| at <= now) {
+            (self.live.cluster, self.cluster_back_at) = (Some(cluster()), None);
+            happened = true;
+        }
+        let going = self.live.cluster.as_ref().is_some_and(|cluster| cluster.deleting);
+        if going && self.live.host.is_none() {
+            (self.live.cluster, self.cluster_back_at) = (None, Some(self.after(3600)));
+            self.live.node = None;
+            happened = true;
+        }
+        if happened {
+            if std::mem::take(&mut self.lags) {
+                self.stale = Some(before);
+            }
+            self.wake = Some(now);
+        }
+        happened
+    }
+
+    fn host_is_due(&mut self) {
+        let Some(mut host) = self.live.host.take() else { return };
+        host.next = None;
+        if host.machine.deleted_at.is_some() {
+            self.live.parts.retain(|_, part| part.object.machine_uid.as_ref() != Some(&host.machine.uid));
+            if !std::mem::take(&mut self.keeps_node) {
+                self.live.node = None;
+            }
+            return;
+        }
+        let kinds = [(true, host.bootstrap.clone()), (false, host.infrastructure.clone())];
+        let uid = host.machine.uid.clone();
+        let mut complete = true;
+        for kind in &kinds {
+            match self.live.parts.get_mut(kind).map(|part| &mut part.object) {
+                Some(part) if part.machine_uid.as_ref().is_none_or(|has| *has == uid) => {
+                    part.machine_uid = Some(uid.clone());
+                }
+                _ => complete = false,
+            }
+        }
+        if complete {
+            self.join(&mut host);
+        }
+        self.live.host = Some(host);
+        self.touch();
+    }
+
+    /// The host joins. A Node object of its name that is still there is taken over as it is, cordon included.
+    fn join(&mut self, host: &mut Host) {
+        let uid = self.uid();
+        let node = self.live.node.get_or_insert_with(|| Node {
+            name: "ws-1".to_owned(),
+            uid: uid.clone(),
+            resource_version: uid,
+            provider_id: Some(HOST.to_owned()),
+            ..Node::default()
+        });
+        self.ours.insert(node.uid.clone());
+        host.machine.node = Some(node.name.clone());
+        host.machine.provider_id = Some(HOST.to_owned());
+        host.machine.conditions = vec![says("Ready", "True", "Ready", "")];
+    }
+
+    pub(super) fn add_machine(&mut self, machine: Machine, bootstrap: String, infrastructure: String) {
+        let next = Some(self.after(JOIN));
+        self.ours.insert(machine.uid.clone());
+        self.live.host = Some(Host { machine, bootstrap, infrastructure, next });
+        self.touch();
+    }
+
+    /// A drain that is to be left out ends with Cluster API's next look.
+    pub(super) fn hasten(&mut self) {
+        let soon = self.after(REMOVAL);
+        if let Some(host) = self.live.host.as_mut().filter(|host| host.machine.deleted_at.is_some())
+            && host.machine.annotations.contains_key(names::ANNOTATION_EXCLUDE_DRAIN)
+        {
+            host.next = host.next.map(|at| at.min(soon));
+        }
+    }
+
+    pub(super) fn delete_part(&mut self, uid: &str) {
+        let at = self.after(COLLECT);
+        for part in self.live.parts.values_mut().filter(|part| part.object.uid == uid) {
+            part.object.deleting = true;
+            part.gone_at = part.gone_at.or(Some(at));
+        }
+    }
+}

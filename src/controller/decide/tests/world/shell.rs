@@ -1,0 +1,354 @@
+//! The pass: what `observe`, `apply` and `reconcile` do, on the model, with everything that can go wrong in between.
+
+use kube::core::{ApiResource, DynamicObject};
+use serde_json::{Value, json};
+
+use super::model::{Part, Shown, World, is_bootstrap};
+use crate::api::names;
+use crate::api::status::{ObjectRef, ScheduledMachineStatus};
+use crate::capi::kinds::Role;
+use crate::capi::machine::{DeletionLimits, Machine};
+use crate::controller::decide::decide;
+use crate::controller::decide::tests::given::{SM, child};
+use crate::controller::effect::{Effect, NodeEdit};
+use crate::controller::error::Class;
+use crate::controller::report::{Failure, Made, Report};
+use crate::controller::snapshot::{Child, ChildObject, Service, Snapshot};
+use crate::controller::status::{derive, patch};
+use crate::workload::Reach;
+
+/// At which effect of the next pass (or, past the last one, at its status).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fault {
+    pub(super) effect: usize,
+    pub(super) how: How,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum How {
+    FailBefore,
+    FailAfter,
+    DieBefore,
+    DieAfter,
+}
+
+/// What became of a pass.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// Nothing done, nothing written.
+    Rest,
+    Moved,
+    /// It comes back after a while.
+    Failed,
+}
+
+fn refused(reason: &'static str) -> Failure {
+    Failure { reason, message: format!("refused: {reason}"), class: Class::Transient }
+}
+
+impl World {
+    /// Lets time go by, with passes when something calls for one.
+    pub(super) fn run(&mut self, seconds: i64) {
+        let end = self.after(seconds);
+        let mut spins = 0;
+        loop {
+            let due = self.wake.is_some_and(|at| at <= self.real) && self.down_until <= self.real;
+            if due && self.exists {
+                self.wake = None;
+                let pass = self.pass();
+                spins += 1;
+                assert!(spins < 60, "passes without end at {}: {:#}", self.real, self.status);
+                match pass {
+                    Pass::Moved => self.wake = Some(self.real),
+                    Pass::Failed => self.wake = Some(self.after(5)),
+                    Pass::Rest => {}
+                }
+                continue;
+            }
+            let wake = self.wake.filter(|_| self.exists).map(|at| at.max(self.down_until));
+            let next = [wake, self.next_event()].into_iter().flatten().min();
+            let Some(next) = next.filter(|at| *at <= end) else { break };
+            if next > self.real {
+                (self.real, spins) = (next, 0);
+            }
+            self.sample();
+            self.happen();
+        }
+        self.real = end;
+        self.sample();
+    }
+
+    pub(super) fn snapshot(&self, shown: &Shown) -> Snapshot {
+        let target = shown.target.clone();
+        let status: ScheduledMachineStatus = serde_json::from_value(self.status.clone()).unwrap();
+        let mut children: Vec<Child> = Vec::new();
+        let mut add = |role: Role, kind: &str, is_wanted: bool| {
+            if children.iter().any(|child| child.role == role && child.kind == kind) {
+                return;
+            }
+            let mut child = child(role, kind, is_wanted);
+            if self.is_served {
+                let key = (is_bootstrap(role), kind.to_owned());
+                child.object = shown.parts.get(&key).map(|part| part.object.clone());
+            } else {
+                child.service = Service::Resolving;
+            }
+            children.push(child);
+        };
+        if let Ok(templates) = &target.templates {
+            add(Role::Bootstrap, &templates.bootstrap.kind, true);
+            add(Role::Infrastructure, &templates.infrastructure.kind, true);
+        }
+        for (role, known) in
+            [(Role::Bootstrap, &status.bootstrap_ref), (Role::Infrastructure, &status.infrastructure_ref)]
+        {
+            if let Some(known) = known {
+                add(role, &known.kind, false);
+            }
+        }
+        let machine = shown.host.as_ref().map(|host| host.machine.clone());
+        let named = machine.as_ref().and_then(|machine| machine.node.clone());
+        let named = named.or_else(|| status.node_ref.as_ref().map(|node| node.name.clone()));
+        let has_cluster = shown.cluster.is_some();
+        Snapshot {
+            now: self.wall(),
+            object: shown.object.clone(),
+            target,
+            status,
+            cluster: shown.cluster.clone(),
+            machine,
+            children,
+            node: named.filter(|_| has_cluster).and_then(|_| shown.node.clone()),
+            reach: match (has_cluster, self.is_reachable) {
+                (false, _) => Reach::Connecting,
+                (true, true) => Reach::Connected,
+                (true, false) => Reach::Unreachable("no route".to_owned()),
+            },
+        }
+    }
+
+    pub(super) fn pass(&mut self) -> Pass {
+        let shown = self.stale.take().unwrap_or_else(|| self.live.clone());
+        let snapshot = self.snapshot(&shown);
+        let decision = decide(&snapshot);
+        self.obeys(&snapshot, &decision);
+        if decision.effects.iter().any(Effect::is_destructive) && shown.object != self.live.object {
+            return Pass::Moved;
+        }
+        let fault = self.fault.filter(|_| !decision.effects.is_empty());
+        self.fault = self.fault.filter(|_| fault.is_none());
+        let mut report = Report::default();
+        for (index, effect) in decision.effects.iter().enumerate() {
+            let how = fault.filter(|fault| fault.effect == index).map(|fault| fault.how);
+            if how == Some(How::DieBefore) {
+                return Pass::Moved;
+            }
+            let done = match how {
+                Some(How::FailBefore) => Err(refused("ApiTimeout")),
+                _ => self.perform(effect, &snapshot),
+            };
+            match how {
+                Some(How::DieAfter) => return Pass::Moved,
+                Some(How::FailAfter) => report.failure = Some(refused("ApiTimeout")),
+                _ => {}
+            }
+            match done {
+                Ok(made) => report.made.extend(made.filter(|_| report.failure.is_none())),
+                Err(failure) if effect.is_on_node() => report.node_failure = Some(failure),
+                Err(failure) => report.failure = Some(failure),
+            }
+            if report.failure.is_some() && !effect.is_on_node() {
+                break;
+            }
+        }
+        if !self.exists {
+            return Pass::Rest;
+        }
+        let past_the_last = fault.is_some_and(|fault| fault.effect >= decision.effects.len());
+        if past_the_last && fault.is_some_and(|fault| matches!(fault.how, How::DieBefore | How::FailBefore)) {
+            return Pass::Moved;
+        }
+        let after = serde_json::to_value(derive(&snapshot, &decision, &report)).unwrap();
+        let change = patch(&self.status, &after);
+        if let Some(change) = &change {
+            merge(&mut self.status, change);
+            assert_eq!(self.status, after, "a merge patch of the difference");
+        }
+        if report.failure.is_some() || report.node_failure.is_some() {
+            return Pass::Failed;
+        }
+        if change.is_some() || !decision.effects.is_empty() {
+            return Pass::Moved;
+        }
+        let wake = decision.wake.after(self.wall()).map(|delay| self.real + delay);
+        assert!(wake.is_none_or(|at| at > self.real), "a wake-up that has passed already: {decision:#?}");
+        self.wake = wake;
+        Pass::Rest
+    }
+
+    fn perform(
+        &mut self,
+        effect: &Effect,
+        snapshot: &Snapshot,
+    ) -> Result<Option<(Made, ObjectRef)>, Failure> {
+        match effect {
+            Effect::AddFinalizer => self.live.object.has_finalizer = true,
+            Effect::RemoveFinalizer { kinds } => return self.release(kinds).map(|()| None),
+            Effect::CreateChild { role, resource, object } => {
+                return self.create_part(*role, resource, object).map(Some);
+            }
+            Effect::CreateMachine(object) => return self.create_machine(object, snapshot).map(Some),
+            Effect::PatchMachine { uid, patch } => return self.patch_machine(uid, patch).map(|()| None),
+            Effect::DeleteMachine { uid } => {
+                if self.live.host.as_ref().is_some_and(|host| host.machine.uid == *uid) {
+                    self.delete_machine();
+                }
+            }
+            Effect::DeleteChild { uid, .. } => self.delete_part(uid),
+            Effect::Cordon(edit) => return self.cordon(edit, true).map(|()| None),
+            Effect::Uncordon(edit) => return self.cordon(edit, false).map(|()| None),
+            Effect::DeleteNode(edit) => {
+                if self.live.node.as_ref().is_some_and(|node| node.uid == edit.uid) {
+                    self.live.node = None;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn release(&mut self, kinds: &[ApiResource]) -> Result<(), Failure> {
+        let listed = |kind: &str| kinds.iter().any(|resource| resource.kind == kind);
+        let ours = |uid: Option<&String>| uid.is_some_and(|uid| uid == SM);
+        let part = |((_, kind), part): (&(bool, String), &Part)| {
+            listed(kind) && ours(part.object.uid_label.as_ref())
+        };
+        let label = |machine: &Machine| ours(machine.labels.get(names::LABEL_SCHEDULED_MACHINE_UID));
+        let machine = self.live.host.as_ref().is_some_and(|host| listed("Machine") && label(&host.machine));
+        if machine || self.live.parts.iter().any(part) {
+            return Err(refused("WaitingForMachineDeletion"));
+        }
+        self.live.object.has_finalizer = false;
+        self.exists = false;
+        self.nothing_is_left();
+        Ok(())
+    }
+
+    fn create_part(
+        &mut self,
+        role: Role,
+        resource: &ApiResource,
+        object: &DynamicObject,
+    ) -> Result<(Made, ObjectRef), Failure> {
+        let key = (is_bootstrap(role), resource.kind.clone());
+        if !self.live.parts.contains_key(&key) {
+            let uid = self.uid();
+            self.ours.insert(uid.clone());
+            let labels = object.metadata.labels.clone().unwrap_or_default();
+            let uid_label = labels.get(names::LABEL_SCHEDULED_MACHINE_UID).cloned();
+            let object = ChildObject { uid, uid_label, ..ChildObject::default() };
+            self.live.parts.insert(key.clone(), Part { object, gone_at: None });
+        }
+        let part = &self.live.parts[&key].object;
+        if part.deleting {
+            return Err(refused("WaitingForMachineDeletion"));
+        }
+        Ok((Made::Child(role), reference(&resource.api_version, &resource.kind, &part.uid)))
+    }
+
+    fn create_machine(
+        &mut self,
+        object: &DynamicObject,
+        snapshot: &Snapshot,
+    ) -> Result<(Made, ObjectRef), Failure> {
+        if let Some(host) = &self.live.host {
+            return match &host.machine {
+                machine if !snapshot.owns_machine(machine) => Err(refused("NameTaken")),
+                machine if machine.deleted_at.is_some() => Err(refused("WaitingForMachineDeletion")),
+                machine => {
+                    Ok((Made::Machine, reference("cluster.x-k8s.io/v1beta2", "Machine", &machine.uid)))
+                }
+            };
+        }
+        let kind = |pointer: &str| object.data.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
+        let bootstrap = kind("/spec/bootstrap/configRef/kind");
+        let infrastructure = kind("/spec/infrastructureRef/kind");
+        let uid = self.uid();
+        let machine = Machine { uid: uid.clone(), ..Machine::decode(object) };
+        self.add_machine(machine, bootstrap, infrastructure);
+        Ok((Made::Machine, reference("cluster.x-k8s.io/v1beta2", "Machine", &uid)))
+    }
+
+    fn patch_machine(&mut self, uid: &str, patch: &Value) -> Result<(), Failure> {
+        let Some(host) = self.live.host.as_mut() else { return Ok(()) };
+        let machine = &mut host.machine;
+        let read = patch.pointer("/metadata/resourceVersion").and_then(Value::as_str);
+        if machine.uid != uid || read.is_some_and(|version| version != machine.resource_version) {
+            return Err(refused("UpdateFailed"));
+        }
+        let mut texts = json!({"labels": machine.labels, "annotations": machine.annotations});
+        let metadata = &patch["metadata"];
+        for name in ["labels", "annotations"] {
+            merge(&mut texts[name], metadata.get(name).unwrap_or(&json!({})));
+        }
+        machine.labels = serde_json::from_value(texts["labels"].clone()).unwrap();
+        machine.annotations = serde_json::from_value(texts["annotations"].clone()).unwrap();
+        if let Some(owners) = metadata.get("ownerReferences") {
+            machine.owners = serde_json::from_value(owners.clone()).unwrap();
+            let controllers = machine.owners.iter().filter(|owner| owner.controller == Some(true));
+            assert!(controllers.count() <= 1, "the server refuses two controllers");
+        }
+        if let Some(limits) = patch.pointer("/spec/deletion") {
+            let seconds = |name: &str| limits[name].as_u64();
+            machine.limits = DeletionLimits {
+                drain: seconds("nodeDrainTimeoutSeconds"),
+                volume_detach: seconds("nodeVolumeDetachTimeoutSeconds"),
+                node_deletion: seconds("nodeDeletionTimeoutSeconds"),
+            };
+        }
+        self.hasten();
+        self.touch();
+        Ok(())
+    }
+
+    fn cordon(&mut self, edit: &NodeEdit, on: bool) -> Result<(), Failure> {
+        if !self.is_reachable {
+            return Err(refused("NotConnected"));
+        }
+        let version = self.uid();
+        let Some(node) = self.live.node.as_mut() else { return Ok(()) };
+        if (&node.uid, &node.resource_version) != (&edit.uid, &edit.resource_version) {
+            return Err(refused("UpdateFailed"));
+        }
+        node.unschedulable = on;
+        node.cordoned_by = on.then(|| SM.to_owned());
+        node.resource_version = version;
+        Ok(())
+    }
+}
+
+fn reference(api_version: &str, kind: &str, uid: &str) -> ObjectRef {
+    ObjectRef {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        name: "ws-1".to_owned(),
+        namespace: Some("lab".to_owned()),
+        uid: Some(uid.to_owned()),
+    }
+}
+
+/// RFC 7396.
+fn merge(into: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        into.clone_from(patch);
+        return;
+    };
+    if !into.is_object() {
+        *into = json!({});
+    }
+    for (key, value) in fields {
+        match value {
+            Value::Null => drop(into.as_object_mut().unwrap().remove(key)),
+            value => merge(&mut into[key.as_str()], value),
+        }
+    }
+}
