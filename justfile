@@ -29,8 +29,8 @@ advisories:
 
 # What is generated from the Rust types: the CRDs.
 generate:
-    cargo run --quiet -- crd print > target/definitions.yaml
-    mv target/definitions.yaml manifests/crd/definitions.yaml
+    cargo build --quiet
+    cargo run --quiet -- crd print > manifests/crd/definitions.yaml
 
 # The schedule engine against the naive evaluator: every transition of every zone, and the past since 1850.
 schedule-proof:

@@ -32,13 +32,13 @@ async fn each_bad_object_is_refused_with_the_field_and_the_right_words() {
         match create(&client, "default", &case.object(), true).await {
             Ok(_) => wrong.push(format!("{}: accepted", case.name)),
             Err(refusal) => {
-                let mut causes = causes(refusal);
-                causes.retain(|cause| !is_remark(cause));
+                let mut faults = causes(refusal);
+                faults.retain(|cause| !is_remark(cause));
                 // One fault, one field: a second would send the reader looking for a fault that is not there.
-                let only_there = causes.iter().all(|(field, _)| *field == case.field);
-                if !only_there || !causes.iter().any(|(_, message)| message.contains(&case.says)) {
+                let only_there = faults.iter().all(|(field, _)| *field == case.field);
+                if !only_there || !faults.iter().any(|(_, message)| message.contains(&case.says)) {
                     wrong.push(format!(
-                        "{}: expected {}: {}; said {causes:#?}",
+                        "{}: expected {}: {}; said {faults:#?}",
                         case.name, case.field, case.says
                     ));
                 }
