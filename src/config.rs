@@ -99,10 +99,10 @@ pub fn controller(typed: &ControllerArgs) -> Result<ControllerConfig, ConfigErro
         let known = VARIABLES.iter().find(|(name, _)| variable == *name);
         known.map_or(variable, |(_, key)| UncasedStr::new(key)).into()
     });
-    from(Figment::new().merge(environment).merge(Serialized::from(typed, Profile::Default)))
+    from(&Figment::new().merge(environment).merge(Serialized::from(typed, Profile::Default)))
 }
 
-fn from(sources: Figment) -> Result<ControllerConfig, ConfigError> {
+fn from(sources: &Figment) -> Result<ControllerConfig, ConfigError> {
     let raw: Raw = sources.extract().map_err(|error| ConfigError::Sources(error.into()))?;
     let log_format = match raw.log_format.as_deref() {
         None => LogFormat::default(),
@@ -140,7 +140,7 @@ mod tests {
             let key = VARIABLES.iter().find(|(variable, _)| variable == name).unwrap().1;
             figment.merge(Serialized::default(key, value))
         });
-        from(environment.merge(Serialized::from(typed, Profile::Default)))
+        from(&environment.merge(Serialized::from(typed, Profile::Default)))
     }
 
     #[test]

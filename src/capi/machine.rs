@@ -110,6 +110,7 @@ impl Machine {
 }
 
 /// What decisions need to know of a Cluster.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read from a field of its own")]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cluster {
     /// Its uid.

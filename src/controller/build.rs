@@ -256,7 +256,9 @@ fn digest(value: &Value, hash: &mut u64) {
     match value {
         Value::Array(items) => {
             mix(b"[", hash);
-            items.iter().for_each(|item| digest(item, hash));
+            for item in items {
+                digest(item, hash);
+            }
             mix(b"]", hash);
         }
         Value::Object(fields) => {

@@ -165,6 +165,7 @@ impl Wake {
     }
 
     /// The earlier of the two.
+    #[must_use]
     pub fn or(self, other: impl Into<Option<Timestamp>>) -> Self {
         let at = match (self.at, other.into()) {
             (Some(a), Some(b)) => Some(a.min(b)),

@@ -54,6 +54,7 @@ pub async fn reconcile(raw: Arc<DynamicObject>, context: Arc<Context>) -> Result
 }
 
 /// When to come back after a failure.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that the controller runtime asks for")]
 pub fn error_policy(raw: Arc<DynamicObject>, error: &PassError, context: Arc<Context>) -> Action {
     let delay = context.backoff.failed(&raw.uid().unwrap_or_default(), error.class());
     tracing::warn!(namespace = raw.namespace(), name = raw.name_any(), error = %error, step = error.label(),

@@ -176,6 +176,7 @@ impl World {
 
 struct LogOnPanic<'a>(&'a Controller);
 
+#[expect(clippy::print_stderr, reason = "what a failed test leaves to read")]
 impl Drop for LogOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
