@@ -165,3 +165,24 @@ fn a_settled_world_is_left_alone() {
         world.rests(100);
     }
 }
+
+#[test]
+fn a_cancelled_leaving_leaves_no_trace() {
+    for act in [
+        Act::Edit("/schedule", json!({"windows": [{"from": "sun 01:00", "to": "sun 02:00"}]})),
+        Act::PauseCluster(true),
+        Act::Edit("/paused", json!(true)),
+    ] {
+        let mut world = model::World::new(t("08:00"));
+        world.act(Act::Wait(2 * 3600));
+        world.act(Act::Edit("/schedule/enabled", json!(false)));
+        world.act(Act::Wait(60));
+        world.act(act);
+        world.act(Act::Edit("/schedule", json!({"daysOfWeek": ["mon-fri"], "hoursOfDay": ["9-17"]})));
+        for thaw in [Act::PauseCluster(false), Act::Edit("/paused", json!(false)), Act::Wait(600)] {
+            world.act(thaw);
+        }
+        world.rests(10);
+        assert!(world.live.node.as_ref().is_some_and(|node| !node.unschedulable));
+    }
+}
