@@ -1,5 +1,162 @@
 //! The order of the house, read from the sources. No control plane.
 
+mod house {
+    //! Pure files stay pure, and arrows of use point one way.
+
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    /// No await, no client, no clock, no environment, no logging.
+    const PURE: [&str; 13] = [
+        "src/schedule",
+        "src/api",
+        "src/capi/machine.rs",
+        "src/capi/kinds/verdict.rs",
+        "src/controller/decide",
+        "src/controller/build.rs",
+        "src/controller/conditions.rs",
+        "src/controller/effect.rs",
+        "src/controller/events.rs",
+        "src/controller/report.rs",
+        "src/controller/snapshot.rs",
+        "src/controller/status.rs",
+        "src/controller/target.rs",
+    ];
+    const IMPURE: [&str; 9] = [
+        ".await",
+        "async fn",
+        "Timestamp::now",
+        "Instant::now",
+        "SystemTime",
+        "std::env::",
+        "tracing::",
+        "kube::Client",
+        "kube::Api",
+    ];
+    /// Who may not be named where: the lower floor on the left.
+    const FLOORS: [(&str, &[&str]); 6] = [
+        ("src/api", &["schedule::", "capi::", "watch::", "workload::", "controller::"]),
+        ("src/schedule", &["crate::capi", "crate::watch", "crate::workload", "crate::controller"]),
+        ("src/capi", &["crate::schedule", "crate::workload", "crate::controller"]),
+        ("src/watch", &["crate::schedule", "crate::capi", "crate::workload", "crate::controller"]),
+        ("src/workload", &["crate::schedule", "crate::capi", "crate::controller"]),
+        ("src/telemetry", &["crate::schedule", "crate::capi", "crate::workload", "crate::controller"]),
+    ];
+
+    fn root() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+    }
+
+    /// The Rust files at or below a path, without those that only test.
+    fn sources(at: &str) -> Vec<PathBuf> {
+        let path = root().join(at);
+        let file = path.with_extension("rs");
+        let mut found: Vec<PathBuf> = if file.is_file() { vec![file] } else { Vec::new() };
+        let mut rest = vec![path];
+        while let Some(dir) = rest.pop().filter(|dir| dir.is_dir()) {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+                if path.is_dir() {
+                    rest.push(path);
+                } else if !matches!(stem.as_str(), "tests" | "mock")
+                    && !path.iter().any(|part| part == "tests")
+                {
+                    found.push(path);
+                }
+            }
+        }
+        found
+    }
+
+    /// What a file says outside of its tests and its comments.
+    fn code(path: &Path) -> Vec<(usize, String)> {
+        let text = fs::read_to_string(path).unwrap();
+        let lines = text.lines().enumerate().take_while(|(_, line)| line.trim() != "#[cfg(test)]");
+        let told = lines.filter(|(_, line)| !line.trim_start().starts_with("//"));
+        told.map(|(number, line)| (number + 1, line.to_owned())).collect()
+    }
+
+    fn offences(at: &str, words: &[&str]) -> Vec<String> {
+        let files = sources(at);
+        assert!(!files.is_empty(), "{at} is no longer there: correct this test");
+        let mut found = Vec::new();
+        for file in files {
+            for (number, line) in code(&file) {
+                for word in words.iter().filter(|word| line.contains(**word)) {
+                    found.push(format!(
+                        "{}:{number} says {word}",
+                        file.strip_prefix(root()).unwrap().display()
+                    ));
+                }
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn pure_files_neither_wait_nor_look_around() {
+        let found: Vec<String> = PURE.iter().flat_map(|at| offences(at, &IMPURE)).collect();
+        assert!(found.is_empty(), "{found:#?}");
+    }
+
+    #[test]
+    fn no_floor_leans_on_one_above_it() {
+        let found: Vec<String> = FLOORS.iter().flat_map(|(at, above)| offences(at, above)).collect();
+        assert!(found.is_empty(), "{found:#?}");
+    }
+
+    #[test]
+    fn the_look_for_offences_finds_them() {
+        assert!(!offences("src/controller/apply.rs", &IMPURE).is_empty());
+        assert!(!offences("src/controller", &["crate::workload"]).is_empty());
+    }
+}
+
+mod names {
+    //! Every name that crosses a process border is spelled once, in `api::names`.
+
+    use std::fs;
+    use std::path::Path;
+
+    use fivespot::api::names;
+
+    const KNOWN: [&str; 7] = [
+        names::API_VERSION,
+        names::FINALIZER,
+        names::LABEL_SCHEDULED_MACHINE,
+        names::LABEL_SCHEDULED_MACHINE_UID,
+        names::ANNOTATION_CORDONED_BY,
+        names::ANNOTATION_MANAGED_BY,
+        names::ANNOTATION_TEMPLATE_HASH,
+    ];
+
+    /// Words of a text that begin with our group and a slash.
+    fn ours(text: &str) -> Vec<String> {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+        let words = text.split(|c: char| !is_part(c));
+        let prefix = format!("{}/", names::GROUP);
+        words.filter(|word| word.starts_with(&prefix)).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn manifests_and_readme_use_no_name_that_the_program_does_not_know() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut files = vec![root.join("README.md")];
+        for dir in ["manifests/crd", "manifests/controller", "manifests/examples"] {
+            files.extend(fs::read_dir(root.join(dir)).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        let mut seen = 0;
+        for file in files {
+            for word in ours(&fs::read_to_string(&file).unwrap()) {
+                seen += 1;
+                assert!(KNOWN.contains(&word.as_str()), "{} says {word}", file.display());
+            }
+        }
+        assert!(seen > 10, "only {seen} names found: the look for them is broken");
+    }
+}
+
 mod generated {
     //! Generated files are committed, and fresh.
 

@@ -57,8 +57,8 @@ pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Sche
         last_run,
         reclaim: before.reclaim.clone(),
         machine_ref: machine_ref(snapshot, report).filter(|_| !is_gone),
-        bootstrap_ref: child_ref(snapshot, report, Role::Bootstrap).filter(|_| !is_gone),
-        infrastructure_ref: child_ref(snapshot, report, Role::Infrastructure).filter(|_| !is_gone),
+        bootstrap_ref: child_ref(snapshot, report, Role::Bootstrap, is_gone),
+        infrastructure_ref: child_ref(snapshot, report, Role::Infrastructure, is_gone),
         node_ref: node_ref(snapshot).filter(|_| !is_gone),
         provider_id: provider_id(snapshot).filter(|_| !is_gone),
         applied_node_taints: if is_gone { Vec::new() } else { before.applied_node_taints.clone() },
@@ -218,7 +218,7 @@ fn machine_ref(snapshot: &Snapshot, report: &Report) -> Option<ObjectRef> {
 }
 
 /// Remembered until everything is gone: after an edit of the template it is the only trace of the old kind.
-fn child_ref(snapshot: &Snapshot, report: &Report, role: Role) -> Option<ObjectRef> {
+fn child_ref(snapshot: &Snapshot, report: &Report, role: Role, is_gone: bool) -> Option<ObjectRef> {
     let made = report.made(Made::Child(role)).cloned();
     let seen = snapshot.children.iter().filter(|child| child.role == role).find_map(|child| {
         let object = child.object.as_ref().filter(|object| snapshot.owns_child(child, object))?;
@@ -234,7 +234,8 @@ fn child_ref(snapshot: &Snapshot, report: &Report, role: Role) -> Option<ObjectR
         Role::Bootstrap => snapshot.status.bootstrap_ref.clone(),
         Role::Infrastructure => snapshot.status.infrastructure_ref.clone(),
     };
-    made.or(seen).or(before)
+    // A part can outlive a Machine that never took hold of it.
+    made.or(seen).or(before.filter(|_| !is_gone))
 }
 
 fn node_ref(snapshot: &Snapshot) -> Option<NodeRef> {

@@ -227,6 +227,21 @@ async fn the_kill_switch_takes_it_out_at_once_and_gives_it_back_to_the_schedule(
     assert_eq!(world.machines_created(&name), 2);
 }
 
+#[tokio::test]
+async fn a_controller_that_is_told_to_stop_ends_well_and_another_goes_on() {
+    let mut world = World::start("stop").await;
+    let name = world.tenant.unique("ws");
+    world.create(&name, json!({})).await;
+    world.until_settled(&name, "Active").await;
+    let status = world.controller.terminate(Duration::from_secs(10)).await;
+    assert!(status.success(), "{status}: {}", world.controller.log());
+    world.edit(&name, json!({"schedule": {"enabled": false}})).await;
+    world.controller = world.controller.again();
+    world.until_settled(&name, "Disabled").await;
+    world.until_nothing_left(&name).await;
+    assert_eq!(world.machines_created(&name), 1);
+}
+
 fn is_cordoned(node: &Node) -> bool {
     node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true))
 }

@@ -202,7 +202,8 @@ fn is_left_over(snapshot: &Snapshot, child: &Child) -> bool {
         Some(object) => {
             snapshot.owns_child(child, object) && (object.machine_uid.is_some() || is_edited_away)
         }
-        None => is_edited_away && child.service.is_unknown() && snapshot.remembers(child),
+        // Not known is not gone.
+        None => child.service.is_unknown() && snapshot.remembers(child),
     }
 }
 

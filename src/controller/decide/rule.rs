@@ -132,7 +132,6 @@ fn by_schedule(snapshot: &Snapshot, schedule: &Schedule) -> Match {
 /// The edge, where nothing but the clock changed; *now*, where the spec was edited: the edge of an edited timetable may
 /// lie days back, and a grace counted from there would be no grace at all.
 fn acted_since(snapshot: &Snapshot, schedule: &Schedule, at: Timestamp) -> Timestamp {
-    let unedited = snapshot.status.observed_generation == Some(snapshot.object.generation);
     // Back from another rule (a kill switch, say): the edge may be old as well.
     let timetable_before = snapshot.status.decision.as_ref().is_some_and(|decision| {
         matches!(decision.rule, Rule::Exception | Rule::Window | Rule::OutsideWindows)
@@ -142,9 +141,13 @@ fn acted_since(snapshot: &Snapshot, schedule: &Schedule, at: Timestamp) -> Times
     let turned = snapshot.status.decision.as_ref().is_some_and(|decision| decision.state != verdict);
     let edge = schedule.previous_edge(at).map(|edge| edge.at);
     match edge {
-        Some(edge) if unedited && timetable_before && turned => edge,
+        Some(edge) if is_unedited(snapshot) && timetable_before && turned => edge,
         _ => snapshot.now,
     }
+}
+
+fn is_unedited(snapshot: &Snapshot) -> bool {
+    snapshot.status.observed_generation == Some(snapshot.object.generation)
 }
 
 /// Nobody can say what the timetable wants. It opens nothing; what is lent leaves at the end last promised.
@@ -161,7 +164,8 @@ fn without_schedule(snapshot: &Snapshot) -> Match {
     let is_over = promised.is_some_and(|end| end <= snapshot.now);
     let (active, since) = match promised {
         _ if !(is_lent && was_active) => (false, snapshot.now),
-        Some(end) if is_over => (false, end),
+        // Known for garbage before the end came: the end is the edge. Else the edit is news, and so is the grace.
+        Some(end) if is_over => (false, if is_unedited(snapshot) { end } else { snapshot.now }),
         _ => (true, snapshot.now),
     };
     let next = promised.filter(|_| active).map(|at| NextChange {

@@ -167,7 +167,7 @@ fn a_machine_that_is_missing() {
             given().machine().with(|s| {
                 let machine = s.machine.as_mut().unwrap();
                 (machine.labels, machine.owners, machine.uid) =
-                    (Default::default(), vec![], "foreign".into());
+                    (std::collections::BTreeMap::default(), vec![], "foreign".into());
             }),
             (Phase::Error, "False", "NameTaken"),
             &[],
@@ -344,4 +344,17 @@ fn a_finalizer_that_somebody_took_off_goes_back_and_the_timers_stand() {
     let stripped = given().lent().at("18:01").passed().with(|s| s.object.has_finalizer = false);
     assert_eq!(stripped.effects(), ["add_finalizer"]);
     assert_eq!(stripped.status().timers.unwrap().shutdown_started_at, Some(t("18:00")));
+}
+
+#[test]
+fn a_part_that_outlived_its_machine_stays_in_the_books() {
+    let bonded = given().machine().with(|s| s.machine = None);
+    let part = |deleting: bool| ChildObject { deleting, ..own_child() };
+    let left =
+        bonded.with(|s| s.children[0].object = Some(part(false))).with(|s| s.children[1].object = None);
+    assert!(left.decide().is_gone);
+    let closed = left.passed();
+    assert_eq!(closed.s.status.machine_ref, None);
+    assert_eq!(closed.s.status.bootstrap_ref.as_ref().unwrap().uid, Some(own_child().uid));
+    assert_eq!(closed.effects(), ["create_infrastructure", "create_machine"]);
 }

@@ -140,3 +140,11 @@ fn a_pause_does_not_break_the_promise_of_an_unreadable_schedule() {
     let resumed = leaving.edit("/paused", json!(false)).edit("/schedule", json!({}));
     assert_eq!(of(&resumed).state, Inactive, "it was on its way out");
 }
+
+#[test]
+fn an_edit_to_garbage_in_an_outage_that_outlasts_the_promise_still_leaves_a_grace() {
+    let late = garbage().at("18:30");
+    assert_eq!((of(&late).state, of(&late).since), (Inactive, t("18:30")));
+    let known = garbage().passed().at("18:30");
+    assert_eq!((of(&known).state, of(&known).since), (Inactive, t("18:00")));
+}

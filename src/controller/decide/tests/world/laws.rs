@@ -21,6 +21,13 @@ pub(super) struct Truth {
     promised: Option<Timestamp>,
 }
 
+impl Truth {
+    /// Nothing was in at an instant that is yet to come.
+    pub(super) fn clock_was_set(&mut self, now: Timestamp) {
+        self.in_until = self.in_until.map(|at| at.min(now));
+    }
+}
+
 impl World {
     /// By the spec, the Cluster and the clock; `AsIs` where nothing may be touched.
     fn wanted(&self) -> DesiredState {
@@ -60,9 +67,13 @@ impl World {
             Err(_) => self.truth.promised.filter(|end| *end <= now),
         };
         let turned = edge.filter(|_| self.truth.was_in && state == Inactive);
-        let seen = (state != Inactive).then_some(now);
+        // A change of mind that began and ended in an outage was never known.
+        let is_up = self.down_until <= self.real;
+        let seen = (state != Inactive && is_up).then_some(now);
         self.truth.in_until = [self.truth.in_until, turned, seen].into_iter().flatten().max();
-        self.truth.was_in = state == Active || (self.truth.was_in && state == AsIs);
+        if is_up {
+            self.truth.was_in = state == Active || (self.truth.was_in && state == AsIs);
+        }
         if state == Inactive {
             self.truth.promised = None;
         }
@@ -94,6 +105,13 @@ impl World {
                 Effect::AddFinalizer | Effect::RemoveFinalizer { .. } => {}
             }
         }
+    }
+
+    /// A lent Node takes pods: what a cancelled leaving cordoned is open again.
+    pub(super) fn at_rest(&self, snapshot: &Snapshot, decision: &Decision) {
+        let is_in = decision.ruling.state == Active && decision.standing.reason == "Active";
+        let is_cordoned = snapshot.node.as_ref().is_some_and(|node| node.cordoned_by.is_some());
+        assert!(!is_in || !is_cordoned || !self.is_reachable, "lent, and still cordoned: {:#}", self.status);
     }
 
     fn grace_is_over(&self, snapshot: &Snapshot, decision: &Decision) {
@@ -150,6 +168,7 @@ impl World {
                 json!({"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": "StubConfig", "spec": {}});
             self.act(Act::Edit("/bootstrapSpec", kind));
         }
+        self.act(Act::Wait(7200));
         let target = self.live.target.clone();
         let schedule = target.schedule.as_ref().unwrap();
         let margin = SignedDuration::from_hours(3);

@@ -174,10 +174,9 @@ impl World {
             Act::Fail(fault) => self.fault = Some(fault),
             Act::Lag => self.lags = true,
             Act::Down(seconds) => self.down_until = self.down_until.max(self.after(seconds)),
-            // Nothing tells the controller; its cap does.
             Act::Clock(offset) => {
                 self.offset = offset;
-                self.wake = Some(self.after(30));
+                self.truth.clock_was_set(self.real + SignedDuration::from_secs(offset));
             }
         }
         if std::mem::take(&mut self.lags) {

@@ -180,6 +180,7 @@ impl World {
         if change.is_some() || !decision.effects.is_empty() {
             return Pass::Moved;
         }
+        self.at_rest(&snapshot, &decision);
         let wake = decision.wake.after(self.wall()).map(|delay| self.real + delay);
         assert!(wake.is_none_or(|at| at > self.real), "a wake-up that has passed already: {decision:#?}");
         self.wake = wake;
