@@ -14,6 +14,10 @@ const CLOCK: &str = "([01][0-9]|2[0-3]):[0-5][0-9]";
 const DATE: &str = "[0-9]{4}-(02-(0[1-9]|[12][0-9])|(0[469]|11)-(0[1-9]|[12][0-9]|30)|\
      (0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01]))";
 
+/// Spans whose ends are one minute of the week, written in two ways.
+const WHOLE_WEEKS: &str = "mon 00:00/sun 24:00|tue 00:00/mon 24:00|wed 00:00/tue 24:00|thu 00:00/wed 24:00|\
+     fri 00:00/thu 24:00|sat 00:00/fri 24:00|sun 00:00/sat 24:00";
+
 /// IANA name; the pattern is as wide as names are.
 pub(in crate::api) fn timezone(_: &mut SchemaGenerator) -> Schema {
     ruled_text(
@@ -151,8 +155,8 @@ pub(in crate::api) fn window(schema: &mut Schema) {
             )
             .field_path(".days"),
             rule(
-                "self.from != self.to",
-                "from and to must differ: for a whole day write from: \"00:00\", to: \"24:00\"",
+                format!("self.from != self.to && !(self.from + '/' + self.to).matches('^({WHOLE_WEEKS})$')"),
+                "from and to must differ: for whole days write days with from: \"00:00\", to: \"24:00\"",
             )
             .field_path(".to"),
         ],
