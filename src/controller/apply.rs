@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::api::names;
 use crate::api::status::ObjectRef;
+use crate::capi::kinds::Role;
 use crate::capi::machine::{Machine, machine_resource};
 use crate::controller::effect::{Effect, NodeEdit};
 use crate::controller::error::{EffectError, is_already_exists, is_not_found};
@@ -180,7 +181,7 @@ impl Apply<'_> {
         let there = match bounded("create", api.create(&params, object)).await? {
             Ok(created) => created,
             // Ours from a pass whose answer was lost, or somebody else's: only a look can tell.
-            Err(error) if is_already_exists(&error) => self.already_there(&api, resource).await?,
+            Err(error) if is_already_exists(&error) => self.already_there(&api, made, resource).await?,
             Err(source) => {
                 return Err(EffectError::Create { what: self.what(&resource.kind), source: source.into() });
             }
@@ -199,6 +200,7 @@ impl Apply<'_> {
     async fn already_there(
         &self,
         api: &Api<DynamicObject>,
+        made: Made,
         resource: &ApiResource,
     ) -> Result<DynamicObject, EffectError> {
         let what = self.what(&resource.kind);
@@ -207,7 +209,15 @@ impl Apply<'_> {
             found.map_err(|source| EffectError::Create { what: what.clone(), source: source.into() })?;
         let is_labelled =
             found.labels().get(names::LABEL_SCHEDULED_MACHINE_UID) == Some(&self.snapshot.object.uid);
-        let is_ours = is_labelled || self.snapshot.owns_machine(&Machine::decode(&found));
+        let status = &self.snapshot.status;
+        let recorded = match made {
+            Made::Machine => &status.machine_ref,
+            Made::Child(Role::Bootstrap) => &status.bootstrap_ref,
+            Made::Child(Role::Infrastructure) => &status.infrastructure_ref,
+        };
+        let is_recorded =
+            found.uid().is_some() && recorded.as_ref().and_then(|r| r.uid.clone()) == found.uid();
+        let is_ours = is_labelled || is_recorded || self.snapshot.owns_machine(&Machine::decode(&found));
         if is_ours && found.metadata.deletion_timestamp.is_none() {
             return Ok(found);
         }

@@ -108,6 +108,19 @@ pub fn machine_repair(snapshot: &Snapshot, machine: &Machine) -> Option<Effect> 
     Some(patch_machine(machine, metadata, patch))
 }
 
+/// Puts back the labels by which we find the Machine; without the first it is in no watch of ours. For one that is on
+/// its way out: [`machine_repair`] does the same, and more, for one that stays.
+pub fn machine_relabel(snapshot: &Snapshot, machine: &Machine) -> Option<Effect> {
+    let object = &snapshot.object;
+    let lost: BTreeMap<&str, &String> =
+        [(names::LABEL_SCHEDULED_MACHINE, &object.name), (names::LABEL_SCHEDULED_MACHINE_UID, &object.uid)]
+            .into_iter()
+            .filter(|(key, value)| machine.labels.get(*key) != Some(*value))
+            .collect();
+    let metadata = Map::from_iter([("labels".to_owned(), json!(lost))]);
+    (!lost.is_empty()).then(|| patch_machine(machine, metadata, Map::new()))
+}
+
 /// What the Machine must carry before its DELETE: today's bounds, and what Cluster API is to leave out. `None` when it
 /// carries all of it.
 pub fn machine_farewell(

@@ -127,6 +127,9 @@ pub enum PassError {
     /// The object could not be read live before something that cannot be taken back.
     #[error("reading the ScheduledMachine before a destructive step failed: {0}")]
     Confirm(#[source] Box<kube::Error>),
+    /// Whether the Machine is really gone could not be seen.
+    #[error("looking for the Machine failed: {0}")]
+    Look(#[source] Box<kube::Error>),
     /// The cache was behind.
     #[error("the object changed while it was being worked on; looking again")]
     Stale,
@@ -140,7 +143,7 @@ impl PassError {
     pub fn class(&self) -> Class {
         match self {
             Self::Effect(error) => error.class(),
-            Self::Status(source) | Self::Confirm(source) => class(source),
+            Self::Status(source) | Self::Confirm(source) | Self::Look(source) => class(source),
             Self::Stale => Class::Conflict,
             Self::Timeout(_) => Class::Transient,
         }
@@ -152,6 +155,7 @@ impl PassError {
             Self::Effect(_) => "effect",
             Self::Status(_) => "status",
             Self::Confirm(_) => "confirm",
+            Self::Look(_) => "look",
             Self::Stale => "stale",
             Self::Timeout(_) => "timeout",
         }

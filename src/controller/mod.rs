@@ -138,7 +138,9 @@ impl Watches<'_> {
         tasks.spawn(format!("watch of {}", resource.plural), async move {
             follow(api, config, writer, move |notice| match notice {
                 Notice::Changed(object) | Notice::Gone(object) => wake(&waker, &object),
-                Notice::Synced | Notice::Failing(_) | Notice::Recovered => {}
+                // Passes that failed meanwhile wait out a delay that an outage has made long. The others cost nothing.
+                Notice::Recovered => waker.everything(),
+                Notice::Synced | Notice::Failing(_) => {}
             })
             .await;
         });

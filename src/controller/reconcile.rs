@@ -13,6 +13,7 @@ use tracing::Instrument;
 
 use crate::api::names;
 use crate::api::status::ScheduledMachineStatus;
+use crate::capi::machine::{Machine, machine_resource};
 use crate::controller::apply::Apply;
 use crate::controller::decide::decide;
 use crate::controller::effect::{Decision, Effect, Wake};
@@ -63,14 +64,21 @@ pub fn error_policy(raw: Arc<DynamicObject>, error: &PassError, context: Arc<Con
 }
 
 async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassError> {
-    let snapshot = context.world.snapshot(raw, observe::now());
-    let uid = &snapshot.object.uid;
-    if !context.expectations.are_met(uid, |cache| context.world.seen(&snapshot, raw, cache)) {
+    let mut snapshot = context.world.snapshot(raw, observe::now());
+    if !context.expectations.are_met(&snapshot.object.uid, |cache| context.world.seen(&snapshot, raw, cache))
+    {
         return Ok(Action::requeue(BEHIND));
     }
-    let decision = decide(&snapshot);
+    let mut decision = decide(&snapshot);
+    if takes_the_machine_for_gone(&snapshot, &decision) {
+        snapshot.machine = live_machine(context, &snapshot).await?;
+        if snapshot.machine.is_some() {
+            decision = decide(&snapshot);
+        }
+    }
+    let (snapshot, uid) = (&snapshot, &snapshot.object.uid);
     if decision.effects.iter().any(Effect::is_destructive) {
-        confirm(context, raw, &snapshot).await?;
+        confirm(context, raw, snapshot).await?;
     }
     let view = snapshot.cluster.as_ref().and_then(|_| {
         context.world.workloads.view(&connection_key(&snapshot.object.namespace, &snapshot.target)).client
@@ -78,7 +86,7 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassErro
     let apply = Apply {
         management: &context.client,
         workload: view.as_ref(),
-        snapshot: &snapshot,
+        snapshot,
         expectations: &context.expectations,
     };
     let (report, error) = apply.all(&decision.effects).await;
@@ -90,7 +98,7 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassErro
         context.backoff.forget(uid);
         return Ok(Action::await_change());
     }
-    write_status(context, raw, &snapshot, &decision, &report).await?;
+    write_status(context, raw, snapshot, &decision, &report).await?;
     if let Some(error) = error {
         return Err(error.into());
     }
@@ -98,6 +106,21 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassErro
         context.backoff.forget(uid);
     }
     Ok(wake(&decision.wake, &report, context, uid))
+}
+
+/// A Machine whose label somebody took off leaves our watch as a deleted one does, and one that never had it (a
+/// stranger's) was never in it. So before its parts are cleared up, or new ones are made, its name is looked up live.
+fn takes_the_machine_for_gone(snapshot: &Snapshot, decision: &Decision) -> bool {
+    let makes_one = decision.effects.iter().any(|effect| matches!(effect, Effect::CreateMachine(_)));
+    snapshot.machine.is_none() && (makes_one || snapshot.status.machine_ref.is_some())
+}
+
+async fn live_machine(context: &Context, snapshot: &Snapshot) -> Result<Option<Machine>, PassError> {
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), &snapshot.object.namespace, &machine_resource());
+    let live = tokio::time::timeout(CALL, api.get_opt(&snapshot.object.name)).await;
+    let live = live.map_err(|_| PassError::Timeout("get"))?;
+    Ok(live.map_err(|error| PassError::Look(error.into()))?.map(|object| Machine::decode(&object)))
 }
 
 /// Before what cannot be taken back the object is read live: a cache may not know yet that the user changed her mind.

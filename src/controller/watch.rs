@@ -111,6 +111,11 @@ impl Waker {
         }
     }
 
+    /// The API server is back.
+    pub fn everything(&self) {
+        self.all(|_| true);
+    }
+
     fn all(&self, concerns: impl Fn(&DynamicObject) -> bool) {
         for object in self.objects.state_filter(|object| concerns(object)) {
             self.object(&object);

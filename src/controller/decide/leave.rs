@@ -21,6 +21,8 @@ pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
         Some(machine) => take_out(snapshot, ruling, machine),
         None => clear_up(snapshot, ruling),
     };
+    let relabel = snapshot.own_machine().and_then(|machine| build::machine_relabel(snapshot, machine));
+    plan.effects.splice(0..0, relabel);
     // At the promised instant `HandBackOverdue` appears, even if nothing moves.
     let promised = plan.leaving.as_ref().and_then(|leaving| leaving.gone_by);
     plan.wake = plan.wake.or(promised.filter(|by| *by > snapshot.now));

@@ -34,6 +34,7 @@ fn wait_for_old_machine(snapshot: &Snapshot, machine: &Machine) -> Plan {
         waiting("WaitingForMachineDeletion", one_line(&message)),
         snapshot.status.timers.clone().unwrap_or_default(),
     );
+    plan.effects.extend(build::machine_relabel(snapshot, machine));
     // That leaving completes, with what was promised for it.
     plan.leaving.clone_from(&snapshot.status.leaving);
     plan
