@@ -11,7 +11,7 @@ use crate::controller::snapshot::Snapshot;
 
 /// Limit of the field, in bytes.
 const LONGEST_NOTE: usize = 1024;
-/// `generateName` is cut by the server to 248 characters; ours is a name of at most 63 and a dot.
+/// `generateName` is cut by the server to 248 characters; ours is a name of at most 63 and a dash.
 const LONGEST_NAME: usize = 200;
 
 /// The Event of this pass, if it changed the phase or found a new trouble.
@@ -43,7 +43,7 @@ fn event(snapshot: &Snapshot, kind: &str, reason: &str, action: &str, note: &str
     let object = &snapshot.object;
     Event {
         metadata: ObjectMeta {
-            generate_name: Some(format!("{}.", object.name.chars().take(LONGEST_NAME).collect::<String>())),
+            generate_name: Some(format!("{}-", object.name.chars().take(LONGEST_NAME).collect::<String>())),
             namespace: Some(object.namespace.clone()),
             ..ObjectMeta::default()
         },

@@ -16,9 +16,6 @@ use crate::controller::report::{Made, Report};
 use crate::controller::snapshot::Snapshot;
 use crate::schedule::Schedule;
 
-/// Beyond a week a weekday says too little.
-const WEEK: jiff::SignedDuration = jiff::SignedDuration::from_hours(6 * 24);
-
 /// Limit of the one-line fields.
 const LONGEST_LINE: usize = 1024;
 
@@ -143,12 +140,7 @@ fn next_text(snapshot: &Snapshot, decision: &Decision, schedule: Option<&Schedul
         return format!("never ({why})");
     };
     let verb = if next.state == DesiredState::Active { "joins" } else { "leaves" };
-    let far = next.at.duration_since(snapshot.now) > WEEK;
-    let when = match schedule {
-        Some(schedule) if far => schedule.local_with_date(next.at),
-        Some(schedule) => schedule.local(next.at),
-        None => next.at.to_string(),
-    };
+    let when = schedule.map_or_else(|| next.at.to_string(), |schedule| ruling.when(schedule, next.at));
     format!("{verb} {when}")
 }
 
