@@ -11,7 +11,8 @@ use crate::controller::snapshot::Snapshot;
 
 /// Limit of the field, in bytes.
 const LONGEST_NOTE: usize = 1024;
-/// `generateName` is cut by the server to 248 characters; ours is a name of at most 63 and a dash.
+/// `generateName` is cut by the server to 248 characters; ours is a name of at most 63 and a dash: with a dot, as client-go
+/// ends the names it makes up itself, the server refuses the prefix.
 const LONGEST_NAME: usize = 200;
 
 /// The Event of this pass, if it changed the phase or found a new trouble.

@@ -5,10 +5,14 @@
     reason = "these are tests, and so are the functions they share"
 )]
 #![allow(clippy::disallowed_methods, reason = "tests read clocks")]
+#![allow(clippy::print_stderr, reason = "a test that fails tells why, a long one how it went")]
 #![allow(unreachable_pub, reason = "modules of one binary")]
 
+mod bad_input;
 mod control_planes;
+mod crash;
 mod crd;
+mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod lifecycle;

@@ -17,7 +17,7 @@ use tokio::sync::OnceCell;
 
 use crate::harness::audit::Calls;
 use crate::harness::controller::Setup;
-use crate::harness::{self, Controller, Mark, Tenant, eventually, gone, manifests, provider};
+use crate::harness::{self, Controller, FaultProxy, Mark, Tenant, eventually, gone, manifests, provider};
 
 /// Longer than anything here takes on a loaded machine; a deadline, not a wait.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -35,7 +35,7 @@ pub struct World {
 }
 
 /// The CRDs and the shipped role, once per pair of control planes.
-async fn installed() {
+pub async fn installed() {
     static INSTALLED: OnceCell<()> = OnceCell::const_new();
     INSTALLED.get_or_init(install).await;
 }
@@ -62,15 +62,39 @@ impl World {
         Self::with(tenant, user, setup.start())
     }
 
+    /// The same, with a proxy between the controller and the management API server.
+    pub async fn start_through(name: &str) -> (Self, FaultProxy) {
+        let (tenant, user, proxy, setup) = Self::prepare_through(name).await;
+        (Self::with(tenant, user, setup.start()), proxy)
+    }
+
     /// Everything but the controller.
     pub async fn prepare(name: &str) -> (Tenant, String, Setup) {
+        let (tenant, user) = Self::tenant(name).await;
+        let kubeconfig = tenant.management_plane().issue_kubeconfig(&user, &[GROUP]);
+        let setup = Self::setup(&tenant, &kubeconfig);
+        (tenant, user, setup)
+    }
+
+    /// Everything but the controller, which is to go through a proxy.
+    pub async fn prepare_through(name: &str) -> (Tenant, String, FaultProxy, Setup) {
+        let (tenant, user) = Self::tenant(name).await;
+        let proxy = FaultProxy::start(tenant.management_plane(), &user, &[GROUP]).await;
+        let setup = Self::setup(&tenant, proxy.kubeconfig());
+        (tenant, user, proxy, setup)
+    }
+
+    async fn tenant(name: &str) -> (Tenant, String) {
         let planes = harness::shared().await;
         installed().await;
         let tenant = planes.tenant(name).await;
         let user = format!("controller-of-{}", tenant.namespace);
-        let kubeconfig = planes.management().issue_kubeconfig(&user, &[GROUP]);
-        let setup = Controller::setup(planes, &kubeconfig).watch_namespace(&tenant.namespace);
-        (tenant, user, setup.env("RUST_LOG", "info,fivespot=debug"))
+        (tenant, user)
+    }
+
+    fn setup(tenant: &Tenant, kubeconfig: &str) -> Setup {
+        let setup = Controller::setup(tenant.planes(), kubeconfig).watch_namespace(&tenant.namespace);
+        setup.env("RUST_LOG", "info,fivespot=debug")
     }
 
     pub fn with(tenant: Tenant, user: String, controller: Controller) -> Self {
@@ -208,6 +232,17 @@ pub fn spec(cluster: &str) -> Value {
     })
 }
 
+/// Open at all times: puts right what [`closed`] or a bad schedule made of [`spec`].
+pub fn open() -> Value {
+    json!({"timezone": "UTC", "daysOfWeek": ["mon-sun"], "hoursOfDay": ["0-23"], "exceptions": null})
+}
+
+/// Open from one full minute to another.
+pub fn between(from: Timestamp, to: Timestamp) -> Value {
+    let window = json!([{"from": civil(from), "to": civil(to), "state": "Active", "reason": "a test"}]);
+    json!({"daysOfWeek": null, "hoursOfDay": null, "exceptions": window})
+}
+
 /// Open at no time that a test lives to see.
 pub fn closed() -> Value {
     json!({"daysOfWeek": null, "hoursOfDay": null, "exceptions": [{"date": "2099-01-01", "state": "Active"}]})
@@ -253,6 +288,11 @@ pub fn said(object: &DynamicObject, kind: &str) -> (String, String) {
     let text =
         |field: &str| condition(object, kind).and_then(|c| c[field].as_str()).unwrap_or_default().to_owned();
     (text("reason"), text("message"))
+}
+
+/// Whether a condition is False or Unknown, or not there, for that reason.
+pub fn is_refused(object: &DynamicObject, kind: &str, reason: &str) -> bool {
+    !is_true(object, kind) && said(object, kind).0 == reason
 }
 
 pub fn instant(object: &DynamicObject, pointer: &str) -> Option<Timestamp> {

@@ -48,7 +48,7 @@ pub use plane::{ControlPlanes, Options, Plane, shared};
 pub use provider::Behaviour;
 pub use proxy::FaultProxy;
 pub use tenant::Tenant;
-pub use wait::{eventually, gone};
+pub use wait::{eventually, gone, pass_until};
 
 /// Tells whoever watches the tests. Not by `eprintln!`, which libtest keeps to itself until a test has
 /// failed: a first build takes minutes.

@@ -222,6 +222,14 @@ impl Struck {
         }
     }
 
+    /// Waits until it has struck; for ever, if the trap is replaced or its proxy dropped before.
+    pub async fn sprung(self) -> Entry {
+        match self.0.await {
+            Ok(entry) => entry,
+            Err(_gone) => std::future::pending().await,
+        }
+    }
+
     /// Whether it has struck by now; for clients that may make fewer writes.
     pub fn already(&mut self) -> Option<Entry> {
         self.0.try_recv().ok()

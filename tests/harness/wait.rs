@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::{StreamExt, pin_mut};
+use jiff::Timestamp;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Resource};
@@ -77,4 +78,15 @@ pub fn shown<K: Serialize>(object: &K) -> String {
         metadata.remove("managedFields");
     }
     serde_saphyr::to_string(&value).unwrap_or_else(|_| value.to_string())
+}
+
+/// Lets time pass until that instant: for scenarios in which nothing but the clock moves on.
+pub async fn pass_until(at: Timestamp) {
+    // A timer may run by another clock than the one that was asked; it is asked again.
+    while let Ok(left) = Duration::try_from(at.duration_since(Timestamp::now())) {
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left).await;
+    }
 }
