@@ -36,7 +36,7 @@ pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Sche
         next_activation,
         next_cleanup,
         next: ruling.next.clone(),
-        next_text: Some(next_text(snapshot, decision, schedule)),
+        next_text: Some(next_text(decision, schedule)),
         hand_back_by: hand_back_by(snapshot, decision),
         last_scheduled_time: last_run.as_ref().and_then(|run| run.opened_at).or(before.last_scheduled_time),
         decision: Some(DecisionStatus {
@@ -123,7 +123,7 @@ fn timetable(
     (find(true), find(false))
 }
 
-fn next_text(snapshot: &Snapshot, decision: &Decision, schedule: Option<&Schedule>) -> String {
+fn next_text(decision: &Decision, schedule: Option<&Schedule>) -> String {
     let ruling = &decision.ruling;
     let Some(next) = &ruling.next else {
         let why = match ruling.rule {
