@@ -128,7 +128,8 @@ async fn a_window_that_re_opens_while_the_old_machine_goes_gets_a_new_one_after_
     assert_eq!(world.machines_created(&name), 1);
     world.tenant.behave(Behaviour::default());
 
-    let lent = world.until_settled(&name, "Active").await;
+    world.until_settled(&name, "Active").await;
+    let lent = world.until(&name, "on a Node", |sm| sm.data["status"]["nodeRef"]["uid"].is_string()).await;
     let new = world.tenant.machines().get(&name).await.unwrap();
     assert_ne!(uid(&new), uid(&old));
     assert_eq!(lent.data["status"]["machineRef"]["uid"], uid(&new));

@@ -1,4 +1,5 @@
 use kube::ResourceExt;
+use kube::api::DynamicObject;
 use serde_json::json;
 
 use crate::harness::{eventually, gone};
@@ -101,7 +102,12 @@ impl Scenario {
 }
 
 async fn lent(world: &World, name: &str) {
-    let sm = world.until_settled(name, "Active").await;
+    // The Node's uid comes by the workload connection, which a new controller opens last.
+    let is_known = |sm: &DynamicObject| {
+        let status = &sm.data["status"];
+        status["phase"] == "Active" && is_true(sm, "Ready") && status["nodeRef"]["uid"].is_string()
+    };
+    let sm = world.until(name, "lent", is_known).await;
     let machine = world.tenant.machines().get(name).await.unwrap();
     let node = eventually(&world.nodes(), name, "free", PATIENCE, |node| {
         node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true))
