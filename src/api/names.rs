@@ -16,6 +16,8 @@ pub const FINALIZER: &str = "5spot.finos.org/scheduledmachine";
 pub const LABEL_SCHEDULED_MACHINE: &str = "5spot.finos.org/scheduled-machine";
 /// Label on the same three: uid of the ScheduledMachine. This one says *ours*.
 pub const LABEL_SCHEDULED_MACHINE_UID: &str = "5spot.finos.org/scheduled-machine-uid";
+/// The predecessor's examples put this label on their Machines; of our domain it is the one that users may set.
+pub const LABEL_SCHEDULED_BY: &str = "5spot.finos.org/scheduled-by";
 /// Cluster API's label that ties an object to its Cluster.
 pub const LABEL_CLUSTER_NAME: &str = "cluster.x-k8s.io/cluster-name";
 /// Cluster API's sharding label, copied from the Cluster so that a filtered manager sees our objects.

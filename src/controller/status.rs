@@ -16,9 +16,6 @@ use crate::controller::report::{Made, Report};
 use crate::controller::snapshot::Snapshot;
 use crate::schedule::Schedule;
 
-/// Beyond a week a weekday says too little.
-const WEEK: jiff::SignedDuration = jiff::SignedDuration::from_hours(6 * 24);
-
 /// Limit of the one-line fields.
 const LONGEST_LINE: usize = 1024;
 
@@ -39,7 +36,7 @@ pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Sche
         next_activation,
         next_cleanup,
         next: ruling.next.clone(),
-        next_text: Some(next_text(snapshot, decision, schedule)),
+        next_text: Some(next_text(decision, schedule)),
         hand_back_by: hand_back_by(snapshot, decision),
         last_scheduled_time: last_run.as_ref().and_then(|run| run.opened_at).or(before.last_scheduled_time),
         decision: Some(DecisionStatus {
@@ -126,7 +123,7 @@ fn timetable(
     (find(true), find(false))
 }
 
-fn next_text(snapshot: &Snapshot, decision: &Decision, schedule: Option<&Schedule>) -> String {
+fn next_text(decision: &Decision, schedule: Option<&Schedule>) -> String {
     let ruling = &decision.ruling;
     let Some(next) = &ruling.next else {
         let why = match ruling.rule {
@@ -143,12 +140,7 @@ fn next_text(snapshot: &Snapshot, decision: &Decision, schedule: Option<&Schedul
         return format!("never ({why})");
     };
     let verb = if next.state == DesiredState::Active { "joins" } else { "leaves" };
-    let far = next.at.duration_since(snapshot.now) > WEEK;
-    let when = match schedule {
-        Some(schedule) if far => schedule.local_with_date(next.at),
-        Some(schedule) => schedule.local(next.at),
-        None => next.at.to_string(),
-    };
+    let when = schedule.map_or_else(|| next.at.to_string(), |schedule| ruling.when(schedule, next.at));
     format!("{verb} {when}")
 }
 

@@ -292,6 +292,9 @@ fn is_reserved(key: &str) -> bool {
     ];
     const TAKEN: [&str; 4] = ["kubernetes.io", "k8s.io", names::CAPI_GROUP, names::GROUP];
     let Some((domain, _)) = key.split_once('/') else { return false };
+    if key == names::LABEL_SCHEDULED_BY {
+        return false;
+    }
     let under = |parent: &str| {
         domain == parent || domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'))
     };
@@ -389,6 +392,7 @@ mod tests {
             "topology.kubernetes.io/zone",
             "node.cluster.x-k8s.io/a",
             "x-k8s.io/a",
+            "5spot.finos.org/scheduled-by",
         ] {
             assert!(!is_reserved(key), "{key}");
         }

@@ -12,6 +12,7 @@ use crate::harness::controller::Setup;
 use crate::harness::plane::client_from;
 use crate::harness::proxy::{Entry, status_body};
 use crate::harness::refusal::refuse_creates;
+use crate::harness::wait::asked_until;
 use crate::harness::{self, Behaviour, FaultProxy, Options, eventually, gone, provider};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -165,9 +166,8 @@ async fn a_watch_runs_through_the_proxy() {
     let waiting = eventually(&through, "late", "there", PATIENCE, |_| true);
     let direct: Api<ConfigMap> = Api::namespaced(tenant.management.clone(), &tenant.namespace);
     let making = async {
-        while !proxy.journal().iter().any(|entry| entry.path.contains("watch=true")) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let is_watched = async || proxy.journal().iter().any(|entry| entry.path.contains("watch=true"));
+        asked_until("watched", PATIENCE, is_watched).await;
         direct.create(&PostParams::default(), &config_map("late")).await.unwrap();
     };
     tokio::join!(waiting, making);

@@ -9,13 +9,14 @@ mod refused;
 mod stored;
 
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::api::{ApiResource, DynamicObject, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use crate::harness::wait::asked_until;
 use crate::harness::{ControlPlanes, Options, runtime};
 
 /// The server after an upgrade from the predecessor's definitions.
@@ -65,17 +66,15 @@ async fn until_in_force(planes: &ControlPlanes) {
     let client = planes.management().client().await;
     let mut bad = cases::good("ScheduledMachine");
     bad["spec"]["schedule"] = json!({});
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while create(&client, "default", &bad, true).await.is_ok() {
-        assert!(Instant::now() < deadline, "the new definitions do not come into force");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
     let mut hold = cases::good("MachineHold");
     hold["spec"]["reason"] = json!("");
-    while !matches!(create(&client, "default", &hold, true).await, Err(kube::Error::Api(e)) if e.code == 422)
-    {
-        assert!(Instant::now() < deadline, "the new definitions do not come into force");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let patience = Duration::from_secs(30);
+    for object in [bad, hold] {
+        asked_until("in force: the new definitions", patience, async || {
+            let outcome = create(&client, "default", &object, true).await;
+            matches!(outcome, Err(kube::Error::Api(refusal)) if refusal.code == 422)
+        })
+        .await;
     }
 }
 

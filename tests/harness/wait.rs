@@ -90,3 +90,20 @@ pub async fn pass_until(at: Timestamp) {
         tokio::time::sleep(left).await;
     }
 }
+
+/// Asks again and again until the answer is yes; for what has no watch. Panics after `patience`.
+#[track_caller]
+pub fn asked_until(
+    what: &str,
+    patience: Duration,
+    mut asked: impl AsyncFnMut() -> bool,
+) -> impl Future<Output = ()> {
+    let (caller, what) = (std::panic::Location::caller(), what.to_owned());
+    async move {
+        let deadline = std::time::Instant::now() + patience;
+        while !asked().await {
+            assert!(std::time::Instant::now() < deadline, "{caller}: not {what} after {patience:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}

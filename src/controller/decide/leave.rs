@@ -1,6 +1,6 @@
 //! The machine should be with its owner: grace, then deletion, then a look that nothing is left.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::api::condition::{Phase, types};
 use crate::api::status::{Blocker, DesiredState, Leaving, LeavingStage, Manner, Rule, Timers};
@@ -29,6 +29,9 @@ pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     plan
 }
 
+/// What *at once* means in a promise: Cluster API and the provider still have to take the host down.
+const AT_ONCE: SignedDuration = SignedDuration::from_secs(30);
+
 /// Where leaving is timed from, and how long each step may take.
 struct Clock {
     since: Timestamp,
@@ -39,9 +42,9 @@ struct Clock {
 fn clock(snapshot: &Snapshot, ruling: &Ruling) -> Clock {
     let since = started_at(snapshot, ruling);
     let no_grace = ruling.manner == Manner::Eject || ruling.rule == Rule::ClusterDeleting;
-    let plus = |span: jiff::SignedDuration| since.saturating_add(span).unwrap_or(since);
+    let plus = |span: SignedDuration| since.saturating_add(span).unwrap_or(since);
     if no_grace {
-        return Clock { since, grace_ends_at: since, gone_by: since };
+        return Clock { since, grace_ends_at: since, gone_by: plus(AT_ONCE) };
     }
     let target = &snapshot.target;
     Clock { since, grace_ends_at: plus(target.grace.as_signed()), gone_by: plus(target.hand_back_span()) }
@@ -102,9 +105,10 @@ fn delete(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine, clock: &Clock
         Plan::new(going("WaitingForMachineDeletion", message, ruling), timers(snapshot, clock.since));
     // Cluster API reads a drain limit of 0 as for ever; leaving the drain out is said by annotation.
     let no_drain = eject || snapshot.target.drain.is_zero();
-    plan.effects.extend(cordon(snapshot).filter(|_| no_drain));
     plan.effects.extend(build::machine_farewell(snapshot, machine, no_drain, eject));
     plan.effects.push(Effect::DeleteMachine { uid: machine.uid.clone() });
+    // Cluster API cordons only what it drains. After the DELETE: a workload cluster that hangs must not delay it.
+    plan.effects.extend(cordon(snapshot).filter(|_| no_drain));
     let stage = if eject { LeavingStage::Eject } else { LeavingStage::Deletion };
     plan.leaving = Some(leaving(snapshot, clock, stage, vec![]));
     plan

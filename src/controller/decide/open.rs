@@ -61,7 +61,11 @@ fn lent(snapshot: &Snapshot, ruling: &Ruling) -> Standing {
     let message = match (&snapshot.target.schedule, &ruling.next) {
         (Ok(schedule), Some(next)) => {
             let back = next.at.saturating_add(snapshot.target.hand_back_span()).unwrap_or(next.at);
-            format!("lent; leaves from {}, back by {}", schedule.local(next.at), schedule.local(back))
+            format!(
+                "lent; leaves from {}, back by {}",
+                ruling.when(schedule, next.at),
+                ruling.when(schedule, back)
+            )
         }
         _ => format!("lent; {}", ruling.message),
     };

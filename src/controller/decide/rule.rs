@@ -11,6 +11,9 @@ use crate::schedule::{Edge, Schedule, Winner};
 /// A clock that was set back by no more than this does not undo an edge that was already acted on.
 const CLOCK_STEP_TOLERATED: SignedDuration = SignedDuration::from_mins(5);
 
+/// Within a week a weekday is enough, with a day to spare.
+const WEEKDAYS_SUFFICE: SignedDuration = SignedDuration::from_hours(6 * 24);
+
 /// The rule that won.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruling {
@@ -30,6 +33,15 @@ pub struct Ruling {
     pub source: Option<DecisionSource>,
     /// Why, in words.
     pub message: String,
+}
+
+impl Ruling {
+    /// An instant to come, for people: with its date where a weekday says too little. Counted from the start of the
+    /// state and not from *now*, because the text stands in the status, and time passing is no change.
+    pub fn when(&self, schedule: &Schedule, at: Timestamp) -> String {
+        let is_far = at.duration_since(self.since) > WEEKDAYS_SUFFICE;
+        if is_far { schedule.local_with_date(at) } else { schedule.local(at) }
+    }
 }
 
 /// A rule that matched, before its *since* is known.

@@ -78,10 +78,10 @@ fn a_machine_that_should_leave() {
             over().set("/nodeDrainTimeout", json!("0s")),
             going(),
             Some(Deletion),
-            &["cordon", "patch_machine", "delete_machine"],
+            &["patch_machine", "delete_machine", "cordon"],
         ),
         ("no Node to be graceful to", no_node(closed()), going(), Some(Deletion), &["delete_machine"]),
-        ("kill switch", killed(), ejected(), Some(Eject), &["cordon", "patch_machine", "delete_machine"]),
+        ("kill switch", killed(), ejected(), Some(Eject), &["patch_machine", "delete_machine", "cordon"]),
         (
             "kill switch in the middle of a drain",
             killed().deleting("DrainingNode", ""),
@@ -242,7 +242,7 @@ fn the_grace_is_counted_from_the_edge_after_an_outage_and_from_now_after_an_edit
 fn a_change_to_eject_cancels_the_grace_at_once_and_a_change_back_restores_it() {
     let leaving = given().lent().at("18:01").passed();
     let ejected = leaving.edit("/killSwitch", json!(true)).at("18:02");
-    assert_eq!(ejected.effects(), ["cordon", "patch_machine", "delete_machine"]);
+    assert_eq!(ejected.effects(), ["patch_machine", "delete_machine", "cordon"]);
     // The DELETE failed, and the user thought again.
     let back = ejected.passed().edit("/killSwitch", json!(false)).at("18:03");
     assert_eq!(back.decide().leaving.unwrap().stage, Grace);
