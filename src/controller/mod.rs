@@ -92,7 +92,8 @@ pub fn start(
         }
     });
 
-    let watches = Watches { client: &client, settings, waker: &waker };
+    let backoff = Arc::new(retry::Backoff::default());
+    let watches = Watches { client: &client, settings, waker: &waker, backoff: &backoff };
     let machines = Writer::new(machine_resource());
     let clusters = Writer::new(cluster_resource());
     let world = World {
@@ -112,7 +113,7 @@ pub fn start(
         client,
         world,
         expectations: expect::Expectations::default(),
-        backoff: retry::Backoff::default(),
+        backoff,
         instance: settings.instance.clone(),
     });
     tasks.spawn("passes", passes(context, received, stop));
@@ -122,6 +123,7 @@ struct Watches<'a> {
     client: &'a Client,
     settings: &'a Settings,
     waker: &'a Waker,
+    backoff: &'a Arc<retry::Backoff>,
 }
 
 impl Watches<'_> {
@@ -134,12 +136,15 @@ impl Watches<'_> {
         wake: fn(&Waker, &DynamicObject),
     ) {
         let api = collection(self.client, self.settings.namespace.as_deref(), resource);
-        let waker = self.waker.clone();
+        let (waker, backoff) = (self.waker.clone(), self.backoff.clone());
         tasks.spawn(format!("watch of {}", resource.plural), async move {
             follow(api, config, writer, move |notice| match notice {
                 Notice::Changed(object) | Notice::Gone(object) => wake(&waker, &object),
                 // Passes that failed meanwhile wait out a delay that an outage has made long. The others cost nothing.
-                Notice::Recovered => waker.everything(),
+                Notice::Recovered => {
+                    backoff.forget_all();
+                    waker.everything();
+                }
                 Notice::Synced | Notice::Failing(_) => {}
             })
             .await;

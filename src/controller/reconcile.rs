@@ -40,7 +40,7 @@ pub struct Context {
     /// What was written and may not be cached yet.
     pub expectations: Expectations,
     /// Failures in a row.
-    pub backoff: Backoff,
+    pub backoff: Arc<Backoff>,
     /// Name in our Events: `POD_NAME`.
     pub instance: String,
 }

@@ -42,6 +42,11 @@ impl Backoff {
     pub fn forget(&self, uid: &str) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }
+
+    /// The API server is back: what failed because it was away says nothing about the next try.
+    pub fn forget_all(&self) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 /// 75 to 125 %, so that what failed together does not come back together.
