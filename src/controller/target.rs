@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::api::duration::Duration;
 use crate::api::names;
+use crate::api::schedule::{Exception, Window};
 use crate::api::scheduled_machine::{
     InlineMetadata, InlineObject, MachineTemplate, MachineTemplateSpec, ReadinessGate, SecretKeyRef,
 };
@@ -184,8 +185,24 @@ fn schedule(spec: &Value) -> Result<Schedule, Vec<Fault>> {
     };
     match serde_json::from_value(raw.clone()) {
         Ok(raw) => Schedule::parse(&raw),
-        Err(error) => Err(vec![fault("spec.schedule", error.to_string())]),
+        Err(error) => {
+            let mut faults = unreadable::<Window>(raw, "windows");
+            faults.extend(unreadable::<Exception>(raw, "exceptions"));
+            let whole = || vec![fault("spec.schedule", error.to_string())];
+            Err(if faults.is_empty() { whole() } else { faults })
+        }
     }
+}
+
+/// Of a list that cannot be read, the items that are to blame.
+fn unreadable<T: DeserializeOwned>(schedule: &Value, list: &str) -> Vec<Fault> {
+    let items = schedule.get(list).and_then(Value::as_array).into_iter().flatten().enumerate();
+    items
+        .filter_map(|(at, item)| {
+            let error = T::deserialize(item).err()?;
+            Some(fault(format!("spec.schedule.{list}[{at}]"), error.to_string()))
+        })
+        .collect()
 }
 
 fn limits(drain: Duration, machine: Option<&MachineTemplateSpec>, faults: &mut Vec<Fault>) -> Limits {
@@ -302,99 +319,4 @@ fn is_reserved(key: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn good() -> Value {
-        json!({
-            "clusterName": "grid",
-            "schedule": {"timezone": "Europe/London", "daysOfWeek": ["mon-fri"], "hoursOfDay": ["9-17"]},
-            "bootstrapSpec": {"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": "StubConfig", "spec": {}},
-            "infrastructureSpec": {"apiVersion": "infrastructure.cluster.x-k8s.io/v1", "kind": "StubMachine", "spec": {}},
-        })
-    }
-
-    fn paths(target: &Target) -> Vec<String> {
-        target.faults().into_iter().map(|fault| fault.path).collect()
-    }
-
-    #[test]
-    fn defaults_are_the_predecessors() {
-        let target = Target::read(&good());
-        assert!(target.faults().is_empty(), "{:?}", target.faults());
-        assert!(target.enabled && !target.paused && !target.kill_switch);
-        assert_eq!((target.grace.as_secs(), target.drain.as_secs(), target.priority), (300, 300, 50));
-        assert_eq!(target.kubeconfig.name, "grid-kubeconfig");
-    }
-
-    #[test]
-    fn every_fault_is_reported_and_the_kill_switch_is_still_read() {
-        let target = Target::read(&json!({
-            "killSwitch": true, "gracefulShutdownTimeout": "soon", "nodeDrainTimeout": 5,
-            "schedule": "always", "bootstrapSpec": {"apiVersion": "v1", "kind": "", "spec": {}},
-        }));
-        assert!(target.kill_switch);
-        assert_eq!(
-            paths(&target),
-            [
-                "spec.gracefulShutdownTimeout",
-                "spec.nodeDrainTimeout",
-                "spec.schedule",
-                "spec.clusterName",
-                "spec.bootstrapSpec.apiVersion",
-                "spec.bootstrapSpec.kind",
-                "spec.infrastructureSpec",
-            ]
-        );
-        assert_eq!(target.grace.as_secs(), 300, "a safe stand-in");
-    }
-
-    #[test]
-    fn a_machine_template_that_cannot_be_read_blocks_opening() {
-        let mut spec = good();
-        spec["machineTemplate"] = json!({"labels": "team=grid"});
-        let target = Target::read(&spec);
-        assert_eq!(paths(&target), ["spec.machineTemplate"]);
-        assert!(target.templates.is_err(), "or the Machine would lack what the user asked for");
-    }
-
-    #[test]
-    fn a_limit_is_never_zero_for_cluster_api() {
-        let mut spec = good();
-        spec["nodeDrainTimeout"] = json!("0s");
-        spec["machineTemplate"] =
-            json!({"spec": {"nodeVolumeDetachTimeout": "0s", "nodeDeletionTimeout": "7m"}});
-        let target = Target::read(&spec);
-        assert_eq!(target.limits, Limits { drain: 1, volume_detach: 60, node_deletion: 420 });
-        assert_eq!(paths(&target), ["spec.machineTemplate.spec.nodeVolumeDetachTimeout"]);
-    }
-
-    #[test]
-    fn keys_of_the_system_are_reserved_with_their_subdomains_but_for_four() {
-        for key in [
-            "kubernetes.io/x",
-            "node.kubernetes.io/x",
-            "k8s.io/x",
-            "cluster.x-k8s.io/set-name",
-            "machine.cluster.x-k8s.io/exclude-node-draining",
-            "5spot.finos.org/scheduled-machine",
-            "apps.k8s.io/x",
-        ] {
-            assert!(is_reserved(key), "{key}");
-        }
-        for key in [
-            "team",
-            "example.com/x",
-            "notkubernetes.io/x",
-            "node-role.kubernetes.io/lent",
-            "node-restriction.kubernetes.io/a",
-            "topology.kubernetes.io/zone",
-            "node.cluster.x-k8s.io/a",
-            "x-k8s.io/a",
-            "5spot.finos.org/scheduled-by",
-        ] {
-            assert!(!is_reserved(key), "{key}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,102 @@
+use super::*;
+use serde_json::json;
+
+fn good() -> Value {
+    json!({
+        "clusterName": "grid",
+        "schedule": {"timezone": "Europe/London", "daysOfWeek": ["mon-fri"], "hoursOfDay": ["9-17"]},
+        "bootstrapSpec": {"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": "StubConfig", "spec": {}},
+        "infrastructureSpec": {"apiVersion": "infrastructure.cluster.x-k8s.io/v1", "kind": "StubMachine", "spec": {}},
+    })
+}
+
+fn paths(target: &Target) -> Vec<String> {
+    target.faults().into_iter().map(|fault| fault.path).collect()
+}
+
+#[test]
+fn defaults_are_the_predecessors() {
+    let target = Target::read(&good());
+    assert!(target.faults().is_empty(), "{:?}", target.faults());
+    assert!(target.enabled && !target.paused && !target.kill_switch);
+    assert_eq!((target.grace.as_secs(), target.drain.as_secs(), target.priority), (300, 300, 50));
+    assert_eq!(target.kubeconfig.name, "grid-kubeconfig");
+}
+
+#[test]
+fn every_fault_is_reported_and_the_kill_switch_is_still_read() {
+    let target = Target::read(&json!({
+        "killSwitch": true, "gracefulShutdownTimeout": "soon", "nodeDrainTimeout": 5,
+        "schedule": "always", "bootstrapSpec": {"apiVersion": "v1", "kind": "", "spec": {}},
+    }));
+    assert!(target.kill_switch);
+    assert_eq!(
+        paths(&target),
+        [
+            "spec.gracefulShutdownTimeout",
+            "spec.nodeDrainTimeout",
+            "spec.schedule",
+            "spec.clusterName",
+            "spec.bootstrapSpec.apiVersion",
+            "spec.bootstrapSpec.kind",
+            "spec.infrastructureSpec",
+        ]
+    );
+    assert_eq!(target.grace.as_secs(), 300, "a safe stand-in");
+}
+
+#[test]
+fn a_machine_template_that_cannot_be_read_blocks_opening() {
+    let mut spec = good();
+    spec["machineTemplate"] = json!({"labels": "team=grid"});
+    let target = Target::read(&spec);
+    assert_eq!(paths(&target), ["spec.machineTemplate"]);
+    assert!(target.templates.is_err(), "or the Machine would lack what the user asked for");
+}
+
+#[test]
+fn a_limit_is_never_zero_for_cluster_api() {
+    let mut spec = good();
+    spec["nodeDrainTimeout"] = json!("0s");
+    spec["machineTemplate"] = json!({"spec": {"nodeVolumeDetachTimeout": "0s", "nodeDeletionTimeout": "7m"}});
+    let target = Target::read(&spec);
+    assert_eq!(target.limits, Limits { drain: 1, volume_detach: 60, node_deletion: 420 });
+    assert_eq!(paths(&target), ["spec.machineTemplate.spec.nodeVolumeDetachTimeout"]);
+}
+
+#[test]
+fn keys_of_the_system_are_reserved_with_their_subdomains_but_for_four() {
+    for key in [
+        "kubernetes.io/x",
+        "node.kubernetes.io/x",
+        "k8s.io/x",
+        "cluster.x-k8s.io/set-name",
+        "machine.cluster.x-k8s.io/exclude-node-draining",
+        "5spot.finos.org/scheduled-machine",
+        "apps.k8s.io/x",
+    ] {
+        assert!(is_reserved(key), "{key}");
+    }
+    for key in [
+        "team",
+        "example.com/x",
+        "notkubernetes.io/x",
+        "node-role.kubernetes.io/lent",
+        "node-restriction.kubernetes.io/a",
+        "topology.kubernetes.io/zone",
+        "node.cluster.x-k8s.io/a",
+        "x-k8s.io/a",
+        "5spot.finos.org/scheduled-by",
+    ] {
+        assert!(!is_reserved(key), "{key}");
+    }
+}
+
+#[test]
+fn of_a_list_that_cannot_be_read_the_items_to_blame_are_named() {
+    let mut spec = good();
+    spec["schedule"]["windows"] =
+        json!([{"days": ["mon"], "from": "09:00", "to": "10:00"}, {"days": ["mon"], "from": "09:00"}]);
+    spec["schedule"]["exceptions"] = json!([{"date": "2026-12-24"}]);
+    assert_eq!(paths(&Target::read(&spec)), ["spec.schedule.windows[1]", "spec.schedule.exceptions[0]"]);
+}
