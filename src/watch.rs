@@ -85,8 +85,16 @@ pub async fn follow_trimmed<K>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Send + Sync,
 {
-    let mut follower =
-        Follower { api, config, writer, trim, notify, outage: None, backoff: Backoff::default() };
+    let mut follower = Follower {
+        api,
+        config,
+        writer,
+        trim,
+        notify,
+        outage: None,
+        backoff: Backoff::default(),
+        expiries: Backoff::default(),
+    };
     loop {
         let mut version = follower.list_until_complete().await;
         follower.watch_until_expired(&mut version).await;
@@ -106,6 +114,9 @@ where
     /// What the owner was last told is wrong.
     outage: Option<Outage>,
     backoff: Backoff,
+    /// Of lists after expired watches alone: a server that was restarted forgets all versions, and the first list after
+    /// an outage is not to wait as the outage taught us.
+    expiries: Backoff,
 }
 
 /// How one watch came to its end.
@@ -187,7 +198,7 @@ where
                 Ended::Expired => {
                     debug!(collection = self.api.resource_url(), "resource version expired, listing again");
                     // A server that answers every watch with 410 must not be listed in a tight loop.
-                    sleep(self.backoff.pause(Backoff::SHORT)).await;
+                    sleep(self.expiries.pause(Backoff::SHORT)).await;
                     return;
                 }
             }
@@ -263,6 +274,7 @@ where
 
     fn tell_healthy(&mut self) {
         self.backoff.reset();
+        self.expiries.reset();
         self.tell_recovered();
     }
 
@@ -275,6 +287,11 @@ where
 
     async fn pause_after(&mut self, outage: Outage) {
         let collection = self.api.resource_url();
+        // A server that answers again may say no at first, before it has read its roles.
+        let was_dark = self.outage.as_ref().is_some_and(|before| before.cause == Cause::Unreachable);
+        if was_dark && outage.cause != Cause::Unreachable {
+            self.backoff.reset();
+        }
         let pause = self.backoff.pause(outage.cause.longest_pause());
         if self.outage.is_none() {
             warn!(collection, cause = %outage, "watch failing");

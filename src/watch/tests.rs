@@ -164,6 +164,32 @@ async fn answering_every_watch_with_410_is_no_tight_loop() {
     assert!(log.count("watch=true") < 60, "{} watches in 120 s", log.count("watch=true"));
 }
 
+/// A server that was restarted answers 503, and then forgets all versions.
+#[tokio::test(start_paused = true)]
+async fn the_list_after_an_outage_does_not_wait_as_the_outage_taught() {
+    let (first, watch) = Answer::watch();
+    let (_second, again) = Answer::watch();
+    let mut answers = vec![Answer::list("7", "", &[]), watch];
+    answers.extend((0..8).map(|_| Answer::failure(503)));
+    answers.extend([Answer::failure(410), Answer::list("9", "", &[]), again]);
+    let (mut answers, times) = (VecDeque::from(answers), Arc::new(Mutex::new(Vec::new())));
+    let seen = times.clone();
+    let (client, _log) = client(move |_| {
+        #[expect(clippy::disallowed_methods, reason = "the test's own clock, which is virtual")]
+        seen.lock().unwrap().push(tokio::time::Instant::now());
+        answers.pop_front().unwrap()
+    });
+    let mut following = start(client, Config::default());
+    following.until("synced").await;
+    sleep(Duration::from_secs(2)).await;
+    drop(first);
+    following.until("recovered").await;
+    let times = times.lock().unwrap().clone();
+    let pause = |at: usize| times[at].duration_since(times[at - 1]);
+    assert!(pause(9) > Duration::from_secs(2), "an outage: {:?}", pause(9));
+    assert!(pause(11) < Duration::from_millis(300), "{:?} from 410 to the list", pause(11));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watch_that_closes_at_once_counts_as_an_outage() {
     let (client, log) =
