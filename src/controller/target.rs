@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::api::duration::Duration;
-use crate::api::names;
+use crate::api::keys::{is_reserved_in_line, is_reserved_on_machine};
 use crate::api::scheduled_machine::{
     InlineMetadata, InlineObject, MachineTemplate, MachineTemplateSpec, ReadinessGate, SecretKeyRef,
 };
@@ -116,9 +116,7 @@ impl Target {
         let mut template_faults = Vec::new();
         let machine: MachineTemplate =
             field(spec, "machineTemplate", "spec", &mut template_faults).unwrap_or_default();
-        let kubeconfig = field(spec, "kubeconfigSecretRef", "spec", &mut faults).unwrap_or_else(|| {
-            SecretKeyRef { name: format!("{cluster_name}-kubeconfig"), key: "value".to_owned() }
-        });
+        let kubeconfig = kubeconfig(spec, &mut faults);
         Self {
             paused: field(spec, "paused", "spec", &mut faults).unwrap_or(false),
             kill_switch: field(spec, "killSwitch", "spec", &mut faults).unwrap_or(false),
@@ -136,6 +134,11 @@ impl Target {
             kubeconfig,
             other_faults: faults,
         }
+    }
+
+    /// Where the workload cluster's kubeconfig is, without reading the rest.
+    pub fn kubeconfig_of(spec: &Value) -> SecretKeyRef {
+        kubeconfig(spec, &mut Vec::new())
     }
 
     /// From the end of a window to the promised hand-back: grace and drain.
@@ -178,14 +181,16 @@ fn duration(spec: &Value, name: &str, default: Duration, faults: &mut Vec<Fault>
     })
 }
 
+fn kubeconfig(spec: &Value, faults: &mut Vec<Fault>) -> SecretKeyRef {
+    field(spec, "kubeconfigSecretRef", "spec", faults).unwrap_or_else(|| {
+        let cluster = spec.get("clusterName").and_then(Value::as_str).unwrap_or_default();
+        SecretKeyRef { name: format!("{cluster}-kubeconfig"), key: "value".to_owned() }
+    })
+}
+
 fn schedule(spec: &Value) -> Result<Schedule, Vec<Fault>> {
-    let Some(raw) = spec.get("schedule").filter(|value| !value.is_null()) else {
-        return Err(vec![fault("spec.schedule", "is required")]);
-    };
-    match serde_json::from_value(raw.clone()) {
-        Ok(raw) => Schedule::parse(&raw),
-        Err(error) => Err(vec![fault("spec.schedule", error.to_string())]),
-    }
+    let stored = spec.get("schedule").filter(|value| !value.is_null());
+    stored.map_or_else(|| Err(vec![fault("spec.schedule", "is required")]), Schedule::read)
 }
 
 fn limits(drain: Duration, machine: Option<&MachineTemplateSpec>, faults: &mut Vec<Fault>) -> Limits {
@@ -222,8 +227,8 @@ fn templates(
     let bootstrap = template(spec, "bootstrapSpec", &mut faults);
     let infrastructure = template(spec, "infrastructureSpec", &mut faults);
     let path = "spec.machineTemplate";
-    reserved_keys(&machine.labels, &format!("{path}.labels"), &mut faults);
-    reserved_keys(&machine.annotations, &format!("{path}.annotations"), &mut faults);
+    reserved_keys(&machine.labels, &format!("{path}.labels"), is_reserved_on_machine, &mut faults);
+    reserved_keys(&machine.annotations, &format!("{path}.annotations"), is_reserved_on_machine, &mut faults);
     let fields = machine.spec.unwrap_or_default();
     match (bootstrap, infrastructure) {
         (Some(bootstrap), Some(infrastructure)) if faults.is_empty() => Ok(Templates {
@@ -262,8 +267,8 @@ fn template(spec: &Value, name: &str, faults: &mut Vec<Fault>) -> Option<Templat
         faults.push(fault(format!("{path}.kind"), "is required"));
     }
     let InlineMetadata { labels, annotations } = object.metadata.unwrap_or_default();
-    reserved_keys(&labels, &format!("{path}.metadata.labels"), faults);
-    reserved_keys(&annotations, &format!("{path}.metadata.annotations"), faults);
+    reserved_keys(&labels, &format!("{path}.metadata.labels"), is_reserved_in_line, faults);
+    reserved_keys(&annotations, &format!("{path}.metadata.annotations"), is_reserved_in_line, faults);
     Some(Template {
         api_version: object.api_version,
         kind: object.kind,
@@ -273,8 +278,13 @@ fn template(spec: &Value, name: &str, faults: &mut Vec<Fault>) -> Option<Templat
     })
 }
 
-/// Keys that Cluster API, Kubernetes or 5spot write themselves (contract §4).
-fn reserved_keys(keys: &BTreeMap<String, String>, path: &str, faults: &mut Vec<Fault>) {
+/// Nobody may set the keys that 5spot, Cluster API and Kubernetes write themselves.
+fn reserved_keys(
+    keys: &BTreeMap<String, String>,
+    path: &str,
+    is_reserved: fn(&str) -> bool,
+    faults: &mut Vec<Fault>,
+) {
     for key in keys.keys().filter(|key| is_reserved(key)) {
         faults.push(fault(
             format!("{path}[{key:?}]"),
@@ -283,118 +293,5 @@ fn reserved_keys(keys: &BTreeMap<String, String>, path: &str, faults: &mut Vec<F
     }
 }
 
-fn is_reserved(key: &str) -> bool {
-    const FREE: [&str; 4] = [
-        "node-role.kubernetes.io",
-        "node-restriction.kubernetes.io",
-        "topology.kubernetes.io",
-        "node.cluster.x-k8s.io",
-    ];
-    const TAKEN: [&str; 4] = ["kubernetes.io", "k8s.io", names::CAPI_GROUP, names::GROUP];
-    let Some((domain, _)) = key.split_once('/') else { return false };
-    if key == names::LABEL_SCHEDULED_BY {
-        return false;
-    }
-    let under = |parent: &str| {
-        domain == parent || domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'))
-    };
-    TAKEN.into_iter().any(under) && !FREE.contains(&domain)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn good() -> Value {
-        json!({
-            "clusterName": "grid",
-            "schedule": {"timezone": "Europe/London", "daysOfWeek": ["mon-fri"], "hoursOfDay": ["9-17"]},
-            "bootstrapSpec": {"apiVersion": "bootstrap.cluster.x-k8s.io/v1", "kind": "StubConfig", "spec": {}},
-            "infrastructureSpec": {"apiVersion": "infrastructure.cluster.x-k8s.io/v1", "kind": "StubMachine", "spec": {}},
-        })
-    }
-
-    fn paths(target: &Target) -> Vec<String> {
-        target.faults().into_iter().map(|fault| fault.path).collect()
-    }
-
-    #[test]
-    fn defaults_are_the_predecessors() {
-        let target = Target::read(&good());
-        assert!(target.faults().is_empty(), "{:?}", target.faults());
-        assert!(target.enabled && !target.paused && !target.kill_switch);
-        assert_eq!((target.grace.as_secs(), target.drain.as_secs(), target.priority), (300, 300, 50));
-        assert_eq!(target.kubeconfig.name, "grid-kubeconfig");
-    }
-
-    #[test]
-    fn every_fault_is_reported_and_the_kill_switch_is_still_read() {
-        let target = Target::read(&json!({
-            "killSwitch": true, "gracefulShutdownTimeout": "soon", "nodeDrainTimeout": 5,
-            "schedule": "always", "bootstrapSpec": {"apiVersion": "v1", "kind": "", "spec": {}},
-        }));
-        assert!(target.kill_switch);
-        assert_eq!(
-            paths(&target),
-            [
-                "spec.gracefulShutdownTimeout",
-                "spec.nodeDrainTimeout",
-                "spec.schedule",
-                "spec.clusterName",
-                "spec.bootstrapSpec.apiVersion",
-                "spec.bootstrapSpec.kind",
-                "spec.infrastructureSpec",
-            ]
-        );
-        assert_eq!(target.grace.as_secs(), 300, "a safe stand-in");
-    }
-
-    #[test]
-    fn a_machine_template_that_cannot_be_read_blocks_opening() {
-        let mut spec = good();
-        spec["machineTemplate"] = json!({"labels": "team=grid"});
-        let target = Target::read(&spec);
-        assert_eq!(paths(&target), ["spec.machineTemplate"]);
-        assert!(target.templates.is_err(), "or the Machine would lack what the user asked for");
-    }
-
-    #[test]
-    fn a_limit_is_never_zero_for_cluster_api() {
-        let mut spec = good();
-        spec["nodeDrainTimeout"] = json!("0s");
-        spec["machineTemplate"] =
-            json!({"spec": {"nodeVolumeDetachTimeout": "0s", "nodeDeletionTimeout": "7m"}});
-        let target = Target::read(&spec);
-        assert_eq!(target.limits, Limits { drain: 1, volume_detach: 60, node_deletion: 420 });
-        assert_eq!(paths(&target), ["spec.machineTemplate.spec.nodeVolumeDetachTimeout"]);
-    }
-
-    #[test]
-    fn keys_of_the_system_are_reserved_with_their_subdomains_but_for_four() {
-        for key in [
-            "kubernetes.io/x",
-            "node.kubernetes.io/x",
-            "k8s.io/x",
-            "cluster.x-k8s.io/set-name",
-            "machine.cluster.x-k8s.io/exclude-node-draining",
-            "5spot.finos.org/scheduled-machine",
-            "apps.k8s.io/x",
-        ] {
-            assert!(is_reserved(key), "{key}");
-        }
-        for key in [
-            "team",
-            "example.com/x",
-            "notkubernetes.io/x",
-            "node-role.kubernetes.io/lent",
-            "node-restriction.kubernetes.io/a",
-            "topology.kubernetes.io/zone",
-            "node.cluster.x-k8s.io/a",
-            "x-k8s.io/a",
-            "5spot.finos.org/scheduled-by",
-        ] {
-            assert!(!is_reserved(key), "{key}");
-        }
-    }
-}
+mod tests;

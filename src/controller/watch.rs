@@ -9,7 +9,6 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::api::names;
 use crate::capi::kinds::KindNotice;
-use crate::controller::observe::connection_key;
 use crate::controller::target::Target;
 use crate::workload::{ConnectionKey, WorkloadNotice};
 
@@ -123,10 +122,12 @@ impl Waker {
     }
 }
 
-fn uses(object: &DynamicObject, key: &ConnectionKey) -> bool {
-    let namespace = object.namespace().unwrap_or_default();
-    let target = Target::read(object.data.get("spec").unwrap_or(&Value::Null));
-    connection_key(&namespace, &target) == *key
+/// Asked of every object at once: reads no more of it than it must.
+fn uses(object: &DynamicObject, connection: &ConnectionKey) -> bool {
+    object.metadata.namespace.as_deref() == Some(&connection.namespace) && {
+        let kubeconfig = Target::kubeconfig_of(object.data.get("spec").unwrap_or(&Value::Null));
+        kubeconfig.name == connection.secret && kubeconfig.key == connection.key
+    }
 }
 
 fn text<'a>(object: &'a DynamicObject, pointer: &str) -> Option<&'a str> {
