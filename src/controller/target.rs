@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -20,6 +21,8 @@ use crate::schedule::{Fault, Schedule};
 const HOST_ALLOWANCE: Duration = Duration::from_secs(600);
 /// Volumes are waited for this long unless the user says otherwise; 0 would mean for ever.
 const VOLUME_DETACH_DEFAULT: Duration = Duration::from_secs(60);
+/// What Cluster API and the provider take to delete a Machine whose Node is empty: seconds, as measured, with room.
+pub const DELETION_ALLOWANCE: SignedDuration = SignedDuration::from_secs(30);
 /// The predecessor's default for grace and drain.
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
 
@@ -141,11 +144,9 @@ impl Target {
         kubeconfig(spec, &mut Vec::new())
     }
 
-    /// From the end of a window to the promised hand-back: grace and drain.
-    pub fn hand_back_span(&self) -> jiff::SignedDuration {
-        jiff::SignedDuration::from_secs(
-            i64::try_from(self.grace.as_secs() + self.drain.as_secs()).unwrap_or(0),
-        )
+    /// From the end of a window to the promised hand-back: grace, drain, and what the deletion itself takes.
+    pub fn hand_back_span(&self) -> SignedDuration {
+        self.grace.as_signed() + self.drain.as_signed() + DELETION_ALLOWANCE
     }
 
     /// Everything that is wrong with the spec, in the order of its fields.

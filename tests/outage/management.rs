@@ -41,14 +41,12 @@ async fn what_fell_due_in_half_a_minute_without_api_server_is_done_when_it_is_ba
     assert_eq!(instant(&lent, "/status/decision/since"), Some(edge));
     assert_eq!(instant(&off, "/status/lastRun/closedAt"), Some(edge));
     let calls = world.calls().on("machines").accepted();
-    let at = |verb: &str, name: &str| {
-        let mine = calls.verb(verb).named(name);
-        assert_eq!(mine.len(), 1, "{verb} {name}: {calls}");
-        mine.iter().next().unwrap().received
-    };
-    for (what, at) in [("create", at("create", &comes)), ("delete", at("delete", &goes))] {
-        eprintln!("{what} {:#} after it was back", at.duration_since(back));
-        assert!(at < back + SOON, "{what} only {:#} after it was back", at.duration_since(back));
+    for (verb, name) in [("create", &comes), ("delete", &goes)] {
+        // While the watch of Machines is not back yet the DELETE of the same uid may be said again.
+        let first = calls.verb(verb).named(name).iter().next().expect("it was done").received;
+        let late = first.duration_since(back);
+        eprintln!("{verb} {late:#} after it was back");
+        assert!(late < SOON, "{verb} only {late:#} after it was back\n{}", world.controller.log());
     }
     assert_eq!((world.machines_created(&comes), world.machines_created(&goes)), (1, 1));
     let machine = world.tenant.machines().get(&comes).await.unwrap();

@@ -134,28 +134,34 @@ pub(in crate::api) fn schedule(schema: &mut Schema) {
 pub(in crate::api) fn window(schema: &mut Schema) {
     let span = |end: &str| format!("self.{end}.contains(' ')");
     let (from, to) = (span("from"), span("to"));
+    // That both are required does not save an object stored without: an error inside a rule is forgiven to nobody, and
+    // not even its status could be written any more.
+    let half = "!(has(self.from) && has(self.to))";
     let days = "(has(self.days) && size(self.days) > 0)";
     add_rules(
         schema,
         [
             rule(
-                format!("{from} == {to}"),
+                format!("{half} || {from} == {to}"),
                 "from and to must be of one form: two clock times (\"19:00\", \"07:00\") with days, or two weekdays with \
                  times (\"fri 19:00\", \"mon 07:00\") without",
             )
             .field_path(".to"),
             rule(
-                format!("{from} || {to} || {days}"),
+                format!("{half} || {from} || {to} || {days}"),
                 "clock times need days: add days, like [mon-fri], or write the weekday into from and to (\"fri 19:00\")",
             )
             .field_path(".days"),
             rule(
-                format!("!({from} && {to}) || !{days}"),
+                format!("{half} || !({from} && {to}) || !{days}"),
                 "a span of the week has its weekdays in from and to: remove days",
             )
             .field_path(".days"),
             rule(
-                format!("self.from != self.to && !(self.from + '/' + self.to).matches('^({WHOLE_WEEKS})$')"),
+                format!(
+                    "{half} || \
+                     (self.from != self.to && !(self.from + '/' + self.to).matches('^({WHOLE_WEEKS})$'))"
+                ),
                 "from and to must differ: for whole days write days with from: \"00:00\", to: \"24:00\"",
             )
             .field_path(".to"),
