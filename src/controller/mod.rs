@@ -201,8 +201,8 @@ async fn tidy(context: Arc<Context>) {
         let used: HashSet<_> = objects
             .iter()
             .filter_map(|object| {
-                let target = Target::read(object.data.get("spec")?);
-                Some(connection_key(object.metadata.namespace.as_deref()?, &target))
+                let kubeconfig = Target::kubeconfig_of(object.data.get("spec")?);
+                Some(connection_key(object.metadata.namespace.as_deref()?, kubeconfig))
             })
             .collect();
         world.workloads.retain(|key| used.contains(key));

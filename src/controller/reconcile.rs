@@ -147,7 +147,11 @@ async fn act(
 ) -> Result<Action, PassError> {
     let uid = &snapshot.object.uid;
     let view = snapshot.cluster.as_ref().and_then(|_| {
-        context.world.workloads.view(&connection_key(&snapshot.object.namespace, &snapshot.target)).client
+        context
+            .world
+            .workloads
+            .view(&connection_key(&snapshot.object.namespace, snapshot.target.kubeconfig.clone()))
+            .client
     });
     let apply = Apply {
         management: &context.client,

@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::api::names;
 use crate::capi::kinds::KindNotice;
+use crate::controller::observe::connection_key;
 use crate::controller::target::Target;
 use crate::workload::{ConnectionKey, WorkloadNotice};
 
@@ -124,10 +125,10 @@ impl Waker {
 
 /// Asked of every object at once: reads no more of it than it must.
 fn uses(object: &DynamicObject, connection: &ConnectionKey) -> bool {
-    object.metadata.namespace.as_deref() == Some(&connection.namespace) && {
+    object.metadata.namespace.as_deref().is_some_and(|namespace| {
         let kubeconfig = Target::kubeconfig_of(object.data.get("spec").unwrap_or(&Value::Null));
-        kubeconfig.name == connection.secret && kubeconfig.key == connection.key
-    }
+        connection_key(namespace, kubeconfig) == *connection
+    })
 }
 
 fn text<'a>(object: &'a DynamicObject, pointer: &str) -> Option<&'a str> {
