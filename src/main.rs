@@ -1,4 +1,4 @@
-//! `5spot`: argument zero or subcommand, run, exit status.
+//! `5spot`: subcommand, run, exit status.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Write};

@@ -68,7 +68,7 @@ impl Tasks {
     }
 }
 
-/// Resolves at the first SIGTERM or SIGINT; a second one ends the process on the spot.
+/// Resolves at the next SIGTERM or SIGINT.
 ///
 /// # Errors
 /// When the handlers cannot be installed.

@@ -1,5 +1,13 @@
 //! The order of the house, read from the sources. No control plane.
-#![allow(clippy::unwrap_used, reason = "these are tests, and so are the functions they share")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "these are tests, and so are the functions they share"
+)]
+
+#[path = "e2e/crd/cases.rs"]
+#[allow(dead_code, reason = "shared with the tests of admission, which use more of it")]
+mod cases;
 
 mod house {
     //! Pure files stay pure, and arrows of use point one way.
@@ -181,5 +189,71 @@ mod generated {
             committed == today,
             "manifests/crd/definitions.yaml is stale from line {line} on: run `just generate`"
         );
+    }
+}
+
+mod examples {
+    //! What admission takes works: the controller finds no fault in it, unless the table says that it must.
+
+    use std::fs;
+    use std::path::Path;
+
+    use fivespot::controller::target::Target;
+    use serde_json::Value;
+
+    use crate::cases;
+
+    fn faults(object: &Value) -> Vec<String> {
+        Target::read(&object["spec"]).faults().iter().map(ToString::to_string).collect()
+    }
+
+    fn is_scheduled_machine(object: &Value) -> bool {
+        object["kind"] == "ScheduledMachine"
+    }
+
+    #[test]
+    fn the_controller_finds_no_fault_in_any_example() {
+        let mut examples = 0;
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/examples")).unwrap() {
+            let path = entry.unwrap().path();
+            let documents: Vec<Value> =
+                serde_saphyr::from_multiple(&fs::read_to_string(&path).unwrap()).unwrap();
+            for object in documents.iter().filter(|object| is_scheduled_machine(object)) {
+                assert_eq!(faults(object), [""; 0], "{}", path.display());
+                examples += 1;
+            }
+        }
+        assert!(examples >= 6, "{examples} examples");
+    }
+
+    #[test]
+    fn the_controller_finds_no_fault_in_what_admission_takes() {
+        let cases = cases::read(include_str!("e2e/crd/accepted.yaml"));
+        let objects = cases.iter().map(|case| (&case.name, case.object()));
+        for (name, object) in objects.filter(|(_, object)| is_scheduled_machine(object)) {
+            let found = faults(&object);
+            // This one alone of the predecessor's keys makes Cluster API act.
+            let expected = object.pointer("/spec/machineTemplate/annotations").is_some_and(|annotations| {
+                annotations.get("machine.cluster.x-k8s.io/exclude-node-draining").is_some()
+            });
+            let expected = expected || name.ends_with("is the controller's to say");
+            assert_eq!(found.len(), usize::from(expected), "{name}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn the_keys_that_admission_refuses_are_faults_for_the_controller_too() {
+        let cases = cases::read(include_str!("e2e/crd/refused.yaml"));
+        let about_keys = |case: &&cases::Case| {
+            let is_map = case.field.ends_with(".labels") || case.field.ends_with(".annotations");
+            is_map && ["belong to", "of your own", "under"].iter().any(|words| case.says.contains(words))
+        };
+        let mut seen = 0;
+        for case in cases.iter().filter(about_keys) {
+            let found = faults(&case.object());
+            assert!(found.iter().any(|fault| fault.starts_with(&case.field)), "{}: {found:?}", case.name);
+            seen += 1;
+        }
+        assert!(seen >= 10, "{seen} rows about keys");
     }
 }

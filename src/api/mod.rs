@@ -4,6 +4,7 @@ pub mod condition;
 pub mod crd;
 pub mod duration;
 pub mod instant;
+pub mod keys;
 pub mod machine_hold;
 pub mod names;
 pub mod schedule;

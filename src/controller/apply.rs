@@ -16,7 +16,7 @@ use crate::api::status::ObjectRef;
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Machine, machine_resource};
 use crate::controller::effect::{Effect, NodeEdit};
-use crate::controller::error::{EffectError, is_already_exists, is_not_found};
+use crate::controller::error::{Class, EffectError, is_already_exists, is_not_found};
 use crate::controller::expect::{Expectations, Written};
 use crate::controller::report::{Failure, Made, Report};
 use crate::controller::snapshot::Snapshot;
@@ -24,6 +24,9 @@ use crate::controller::snapshot::Snapshot;
 /// Bound on one call. The API server's own bound on a mutating call is 34 s; an owner waits no longer than this for us
 /// to try again.
 const CALL: Duration = Duration::from_secs(10);
+
+/// Bound on a create: admission webhooks may take up to 30 s, and a call that is given up before is undone by nobody.
+const CREATE: Duration = Duration::from_secs(35);
 
 /// Performs the effects of one ScheduledMachine.
 pub struct Apply<'a> {
@@ -53,7 +56,9 @@ impl Apply<'_> {
                     report.node_failure = Some(Failure::from(&error));
                 }
                 Err(error) => {
-                    report.failure = Some(Failure::from(&error));
+                    // What was read is old: looked at again at once, and no news for anybody.
+                    let is_news = error.class() != Class::Conflict;
+                    report.failure = is_news.then(|| Failure::from(&error));
                     return (report, Some(error));
                 }
             }
@@ -178,7 +183,7 @@ impl Apply<'_> {
         let api = self.objects(resource);
         let params =
             PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let there = match bounded("create", api.create(&params, object)).await? {
+        let there = match within(CREATE, "create", api.create(&params, object)).await? {
             Ok(created) => created,
             // Ours from a pass whose answer was lost, or somebody else's: only a look can tell.
             Err(error) if is_already_exists(&error) => self.already_there(&api, made, resource).await?,
@@ -313,6 +318,14 @@ fn params() -> PatchParams {
 }
 
 async fn bounded<T>(what: &'static str, call: impl Future<Output = T>) -> Result<T, EffectError> {
-    let late = |_| EffectError::Timeout { what, seconds: CALL.as_secs() };
-    tokio::time::timeout(CALL, call).await.map_err(late)
+    within(CALL, what, call).await
+}
+
+async fn within<T>(
+    bound: Duration,
+    what: &'static str,
+    call: impl Future<Output = T>,
+) -> Result<T, EffectError> {
+    let late = |_| EffectError::Timeout { what, seconds: bound.as_secs() };
+    tokio::time::timeout(bound, call).await.map_err(late)
 }

@@ -8,6 +8,7 @@ use crate::api::status::{DesiredState, Rule};
 use crate::capi::kinds::Role;
 use crate::controller::build;
 use crate::controller::effect::Decision;
+use crate::controller::error::Class;
 use crate::controller::report::{Failure, Report};
 use crate::controller::snapshot::{Service, Snapshot};
 use crate::schedule::Fault;
@@ -257,7 +258,7 @@ fn words(faults: &[Fault]) -> String {
 /// A failure on the Node belongs beside the message, not in place of it.
 pub fn with_node_failure(message: &str, failure: Option<&Failure>) -> String {
     match failure {
-        Some(failure) => format!("{message} ({})", failure.message),
-        None => message.to_owned(),
+        Some(failure) if failure.class != Class::Conflict => format!("{message} ({})", failure.message),
+        _ => message.to_owned(),
     }
 }

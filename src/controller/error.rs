@@ -2,6 +2,8 @@
 
 use kube::core::Status;
 
+use crate::watch::Outage;
+
 /// What to do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -17,7 +19,7 @@ pub enum Class {
 #[derive(Debug, thiserror::Error)]
 pub enum EffectError {
     /// Creating an object.
-    #[error("creating {what} was refused: {source}")]
+    #[error("creating {what} was refused: {}", words(source))]
     Create {
         /// Kind and name.
         what: String,
@@ -31,7 +33,7 @@ pub enum EffectError {
         what: String,
     },
     /// Changing an object.
-    #[error("changing {what} failed: {source}")]
+    #[error("changing {what} failed: {}", words(source))]
     Patch {
         /// Kind and name.
         what: String,
@@ -39,7 +41,7 @@ pub enum EffectError {
         source: Box<kube::Error>,
     },
     /// Deleting an object.
-    #[error("deleting {what} failed: {source}")]
+    #[error("deleting {what} failed: {}", words(source))]
     Delete {
         /// Kind and name.
         what: String,
@@ -47,7 +49,7 @@ pub enum EffectError {
         source: Box<kube::Error>,
     },
     /// Looking whether anything is left.
-    #[error("looking for what is left of {what} failed: {source}")]
+    #[error("looking for what is left of {what} failed: {}", words(source))]
     Look {
         /// Kind.
         what: String,
@@ -122,14 +124,17 @@ pub enum PassError {
     #[error(transparent)]
     Effect(#[from] EffectError),
     /// The status could not be written.
-    #[error("writing the status failed: {0}")]
+    #[error("writing the status failed: {}", words(.0))]
     Status(#[source] Box<kube::Error>),
     /// The object could not be read live before something that cannot be taken back.
-    #[error("reading the ScheduledMachine before a destructive step failed: {0}")]
+    #[error("reading the ScheduledMachine before a destructive step failed: {}", words(.0))]
     Confirm(#[source] Box<kube::Error>),
     /// Whether the Machine is really gone could not be seen.
-    #[error("looking for the Machine failed: {0}")]
+    #[error("looking for the Machine failed: {}", words(.0))]
     Look(#[source] Box<kube::Error>),
+    /// The status cannot be written down; a mistake in a type.
+    #[error("the status does not fit JSON: {0}")]
+    Encode(#[source] serde_json::Error),
     /// The cache was behind.
     #[error("the object changed while it was being worked on; looking again")]
     Stale,
@@ -146,6 +151,16 @@ impl PassError {
             Self::Status(source) | Self::Confirm(source) | Self::Look(source) => class(source),
             Self::Stale => Class::Conflict,
             Self::Timeout(_) => Class::Transient,
+            Self::Encode(_) => Class::Permanent,
+        }
+    }
+
+    /// Reason of the condition that shows it.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Effect(error) => error.reason(),
+            Self::Confirm(_) | Self::Look(_) => "ReadFailed",
+            Self::Status(_) | Self::Encode(_) | Self::Stale | Self::Timeout(_) => "UpdateFailed",
         }
     }
 
@@ -157,8 +172,24 @@ impl PassError {
             Self::Confirm(_) => "confirm",
             Self::Look(_) => "look",
             Self::Stale => "stale",
+            Self::Encode(_) => "encode",
             Self::Timeout(_) => "timeout",
         }
+    }
+}
+
+/// How much of a server's message is kept.
+const LONGEST_ANSWER: usize = 512;
+
+/// An error for people: the server's own words, or what became of the call. No debug output, and nothing that is
+/// another with every try, like the ports of a connection: it stands in a condition.
+pub fn words(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) if !status.message.is_empty() => {
+            let message: String = status.message.chars().take(LONGEST_ANSWER).collect();
+            format!("{message} ({})", status.code)
+        }
+        other => Outage::from(other).message,
     }
 }
 

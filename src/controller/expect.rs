@@ -99,6 +99,11 @@ impl Expectations {
         met
     }
 
+    /// Forgets objects that are gone, however they went.
+    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| is_there(uid));
+    }
+
     /// Forgets an object that is gone.
     pub fn forget(&self, uid: &str) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);

@@ -20,11 +20,12 @@ pub mod status;
 pub mod target;
 pub mod watch;
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use kube::Client;
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::controller::Config;
@@ -107,8 +108,6 @@ pub fn start(
     let ours = watcher::Config::default().labels(names::LABEL_SCHEDULED_MACHINE);
     watches.spawn(tasks, &machine_resource(), machines, ours, Waker::machine);
     watches.spawn(tasks, &cluster_resource(), clusters, watcher::Config::default(), Waker::cluster);
-    tasks.spawn("tidy", tidy(world.clone()));
-
     let context = Arc::new(Context {
         client,
         world,
@@ -116,6 +115,7 @@ pub fn start(
         backoff,
         instance: settings.instance.clone(),
     });
+    tasks.spawn("tidy", tidy(context.clone()));
     tasks.spawn("passes", passes(context, received, stop));
 }
 
@@ -160,13 +160,17 @@ async fn passes(
 ) {
     let world = &context.world;
     let ready = |store: Store<DynamicObject>| async move { store.wait_until_ready().await.is_ok() };
-    let all = tokio::join!(
-        ready(world.scheduled_machines.clone()),
-        ready(world.machines.clone()),
-        ready(world.clusters.clone())
-    );
-    if all != (true, true, true) {
-        return;
+    let stop = stop.shared();
+    let all = async {
+        tokio::join!(
+            ready(world.scheduled_machines.clone()),
+            ready(world.machines.clone()),
+            ready(world.clusters.clone())
+        )
+    };
+    tokio::select! {
+        () = stop.clone() => return,
+        complete = all => if complete != (true, true, true) { return },
     }
     tracing::info!("caches complete, deciding begins");
     let keys =
@@ -184,18 +188,21 @@ async fn passes(
         .await;
 }
 
-/// Closes workload connections whose last user has gone.
-async fn tidy(world: World) {
+/// Closes workload connections whose last user has gone, and forgets what was noted of objects that have.
+async fn tidy(context: Arc<Context>) {
+    let world = &context.world;
     let mut ticks = tokio::time::interval(TIDY);
     loop {
         ticks.tick().await;
-        let used: Vec<_> = world
-            .scheduled_machines
-            .state()
+        let objects = world.scheduled_machines.state();
+        let there: HashSet<&str> = objects.iter().filter_map(|o| o.metadata.uid.as_deref()).collect();
+        context.backoff.retain(|uid| there.contains(uid));
+        context.expectations.retain(|uid| there.contains(uid));
+        let used: HashSet<_> = objects
             .iter()
             .filter_map(|object| {
-                let target = Target::read(object.data.get("spec")?);
-                Some(connection_key(object.metadata.namespace.as_deref()?, &target))
+                let kubeconfig = Target::kubeconfig_of(object.data.get("spec")?);
+                Some(connection_key(object.metadata.namespace.as_deref()?, kubeconfig))
             })
             .collect();
         world.workloads.retain(|key| used.contains(key));

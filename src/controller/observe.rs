@@ -8,6 +8,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use serde_json::Value;
 
 use crate::api::names;
+use crate::api::scheduled_machine::SecretKeyRef;
 use crate::api::status::ScheduledMachineStatus;
 use crate::capi::kinds::{KindView, Kinds, Role};
 use crate::capi::machine::{Cluster, Machine, cluster_resource, machine_resource};
@@ -40,12 +41,8 @@ pub fn now() -> Timestamp {
 }
 
 /// Where an object's workload kubeconfig is.
-pub fn connection_key(namespace: &str, target: &Target) -> ConnectionKey {
-    ConnectionKey {
-        namespace: namespace.to_owned(),
-        secret: target.kubeconfig.name.clone(),
-        key: target.kubeconfig.key.clone(),
-    }
+pub fn connection_key(namespace: &str, kubeconfig: SecretKeyRef) -> ConnectionKey {
+    ConnectionKey { namespace: namespace.to_owned(), secret: kubeconfig.name, key: kubeconfig.key }
 }
 
 impl World {
@@ -108,7 +105,7 @@ impl World {
     /// No Cluster, no connection: its Secret belongs to whoever deletes the Cluster.
     fn workload(&self, object: &Object, target: &Target, cluster: Option<&Cluster>) -> View {
         match cluster {
-            Some(_) => self.workloads.view(&connection_key(&object.namespace, target)),
+            Some(_) => self.workloads.view(&connection_key(&object.namespace, target.kubeconfig.clone())),
             None => View { reach: Reach::Connecting, client: None, nodes: None },
         }
     }

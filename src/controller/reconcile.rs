@@ -20,7 +20,7 @@ use crate::controller::effect::{Decision, Effect, Wake};
 use crate::controller::error::{Class, PassError, is_not_found};
 use crate::controller::expect::{Expectations, Written};
 use crate::controller::observe::{self, World, connection_key};
-use crate::controller::report::Report;
+use crate::controller::report::{Failure, Report};
 use crate::controller::retry::{Backoff, spread};
 use crate::controller::snapshot::Snapshot;
 use crate::controller::watch::scheduled_machine_resource;
@@ -49,39 +49,109 @@ pub struct Context {
 ///
 /// # Errors
 /// What kept the pass from ending; [`error_policy`] says when the next one comes.
-pub async fn reconcile(raw: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, PassError> {
+pub async fn reconcile(raw: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, PassFailed> {
     let span = tracing::info_span!("reconcile", namespace = raw.namespace(), name = raw.name_any());
     pass(&raw, &context).instrument(span).await
 }
 
 /// When to come back after a failure.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the controller runtime asks for")]
-pub fn error_policy(raw: Arc<DynamicObject>, error: &PassError, context: Arc<Context>) -> Action {
-    let delay = context.backoff.failed(&raw.uid().unwrap_or_default(), error.class());
-    tracing::warn!(namespace = raw.namespace(), name = raw.name_any(), error = %error, step = error.label(),
-        retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), "pass failed");
+pub fn error_policy(raw: Arc<DynamicObject>, error: &PassFailed, context: Arc<Context>) -> Action {
+    let uid = raw.uid().unwrap_or_default();
+    let PassFailed { attempt, error } = error;
+    let delay = context.backoff.failed(&uid, attempt, error.class());
+    let (namespace, name, step) = (raw.namespace(), raw.name_any(), error.label());
+    let retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+    if error.class() == Class::Conflict {
+        tracing::debug!(namespace, name, %error, step, retry_ms, "what was read is old; looking again");
+    } else {
+        tracing::warn!(namespace, name, %error, step, retry_ms, "pass failed");
+    }
     Action::requeue(delay)
 }
 
-async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassError> {
+/// A pass that failed, and what it had tried.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct PassFailed {
+    attempt: String,
+    #[source]
+    error: PassError,
+}
+
+async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFailed> {
     let mut snapshot = context.world.snapshot(raw, observe::now());
     if !context.expectations.are_met(&snapshot.object.uid, |cache| context.world.seen(&snapshot, raw, cache))
     {
         return Ok(Action::requeue(BEHIND));
     }
     let mut decision = decide(&snapshot);
-    if takes_the_machine_for_gone(&snapshot, &decision) {
-        snapshot.machine = live_machine(context, &snapshot).await?;
+    let attempt = attempt(raw, &decision);
+    if let Some(left) = context.backoff.held(&snapshot.object.uid, &attempt) {
+        return Ok(Action::requeue(left));
+    }
+    let failed = |error: PassError| PassFailed { attempt: attempt.clone(), error };
+    let look = match look(raw, context, &mut snapshot, &mut decision).await {
+        Err(error) if error.class() == Class::Permanent => Some(error),
+        look => {
+            look.map_err(failed)?;
+            None
+        }
+    };
+    if let Some(error) = look {
+        // Not being allowed to look is for a person to mend: the object says so.
+        let report = Report { failure: Some(Failure::from(&error)), ..Report::default() };
+        write_status(context, raw, &snapshot, &decision, &report).await.map_err(failed)?;
+        return Err(failed(error));
+    }
+    act(raw, context, &snapshot, &decision, &attempt).await.map_err(failed)
+}
+
+/// What this pass is about to try, as far as it matters for waiting before it is tried again: an edit, another verdict
+/// or another step is another attempt.
+fn attempt(raw: &DynamicObject, decision: &Decision) -> String {
+    let meta = &raw.metadata;
+    let effects: Vec<&str> = decision.effects.iter().map(Effect::label).collect();
+    let ruling = &decision.ruling;
+    format!(
+        "{:?} {:?} {:?} {:?} {:?} {:?} {effects:?}",
+        meta.generation, meta.deletion_timestamp, meta.annotations, ruling.state, ruling.rule, ruling.manner
+    )
+}
+
+/// The live looks that some decisions need before anything is done.
+async fn look(
+    raw: &DynamicObject,
+    context: &Context,
+    snapshot: &mut Snapshot,
+    decision: &mut Decision,
+) -> Result<(), PassError> {
+    if takes_the_machine_for_gone(snapshot, decision) {
+        snapshot.machine = live_machine(context, snapshot).await?;
         if snapshot.machine.is_some() {
-            decision = decide(&snapshot);
+            *decision = decide(snapshot);
         }
     }
-    let (snapshot, uid) = (&snapshot, &snapshot.object.uid);
     if decision.effects.iter().any(Effect::is_destructive) {
         confirm(context, raw, snapshot).await?;
     }
+    Ok(())
+}
+
+async fn act(
+    raw: &DynamicObject,
+    context: &Context,
+    snapshot: &Snapshot,
+    decision: &Decision,
+    attempt: &str,
+) -> Result<Action, PassError> {
+    let uid = &snapshot.object.uid;
     let view = snapshot.cluster.as_ref().and_then(|_| {
-        context.world.workloads.view(&connection_key(&snapshot.object.namespace, &snapshot.target)).client
+        context
+            .world
+            .workloads
+            .view(&connection_key(&snapshot.object.namespace, snapshot.target.kubeconfig.clone()))
+            .client
     });
     let apply = Apply {
         management: &context.client,
@@ -98,21 +168,37 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassErro
         context.backoff.forget(uid);
         return Ok(Action::await_change());
     }
-    write_status(context, raw, snapshot, &decision, &report).await?;
+    write_status(context, raw, snapshot, decision, &report).await?;
     if let Some(error) = error {
         return Err(error.into());
     }
-    if report.node_failure.is_none() {
-        context.backoff.forget(uid);
+    match &report.node_failure {
+        Some(failure) => {
+            let retry = context.backoff.failed(uid, attempt, failure.class);
+            Ok(wake(&decision.wake, retry))
+        }
+        None => {
+            context.backoff.forget(uid);
+            Ok(wake(&decision.wake, spread(Wake::CAP)))
+        }
     }
-    Ok(wake(&decision.wake, &report, context, uid))
 }
 
 /// A Machine whose label somebody took off leaves our watch as a deleted one does, and one that never had it (a
 /// stranger's) was never in it. So before its parts are cleared up, or new ones are made, its name is looked up live.
 fn takes_the_machine_for_gone(snapshot: &Snapshot, decision: &Decision) -> bool {
-    let makes_one = decision.effects.iter().any(|effect| matches!(effect, Effect::CreateMachine(_)));
-    snapshot.machine.is_none() && (makes_one || snapshot.status.machine_ref.is_some())
+    let acts_on_it = |effect: &Effect| match effect {
+        Effect::CreateMachine(_) | Effect::DeleteChild { .. } | Effect::DeleteNode(_) => true,
+        Effect::RemoveFinalizer { kinds } => !kinds.is_empty(),
+        Effect::AddFinalizer
+        | Effect::CreateChild { .. }
+        | Effect::PatchMachine { .. }
+        | Effect::DeleteMachine { .. }
+        | Effect::Cordon(_)
+        | Effect::Uncordon(_) => false,
+    };
+    let closes_the_books = decision.is_gone && snapshot.status.machine_ref.is_some();
+    snapshot.machine.is_none() && (closes_the_books || decision.effects.iter().any(acts_on_it))
 }
 
 async fn live_machine(context: &Context, snapshot: &Snapshot) -> Result<Option<Machine>, PassError> {
@@ -148,10 +234,8 @@ async fn write_status(
 ) -> Result<(), PassError> {
     let after = status::derive(snapshot, decision, report);
     let before = raw.data.get("status").cloned().unwrap_or_else(|| json!({}));
-    let Some(change) = serde_json::to_value(&after).ok().and_then(|after| status::patch(&before, &after))
-    else {
-        return Ok(());
-    };
+    let whole = serde_json::to_value(&after).map_err(PassError::Encode)?;
+    let Some(change) = status::patch(&before, &whole) else { return Ok(()) };
     let patch = Patch::Merge(json!({ "metadata": { "uid": snapshot.object.uid }, "status": change }));
     let params =
         PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
@@ -188,14 +272,9 @@ fn objects(context: &Context, namespace: &str) -> Api<DynamicObject> {
 }
 
 /// The clock is read again: the pass itself took time, and an edge is met to the millisecond.
-fn wake(wake: &Wake, report: &Report, context: &Context, uid: &str) -> Action {
-    let cap = spread(Wake::CAP);
-    if report.node_failure.is_some() {
-        let retry = context.backoff.failed(uid, Class::Transient);
-        return Action::requeue(retry.min(wake.after(observe::now()).unwrap_or(retry)));
-    }
+fn wake(wake: &Wake, at_most: Duration) -> Action {
     match wake.after(observe::now()) {
-        Some(delay) if delay < cap => Action::requeue(delay),
-        _ => Action::requeue(cap),
+        Some(delay) if delay < at_most => Action::requeue(delay),
+        _ => Action::requeue(at_most),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::api::status::ObjectRef;
 use crate::capi::kinds::Role;
-use crate::controller::error::{Class, EffectError};
+use crate::controller::error::{Class, EffectError, PassError};
 
 /// What became of a decision's effects.
 #[derive(Debug, Default)]
@@ -35,6 +35,12 @@ pub struct Failure {
     pub message: String,
     /// What to do about it.
     pub class: Class,
+}
+
+impl From<&PassError> for Failure {
+    fn from(error: &PassError) -> Self {
+        Self { reason: error.reason(), message: error.to_string(), class: error.class() }
+    }
 }
 
 impl From<&EffectError> for Failure {

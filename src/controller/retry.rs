@@ -1,8 +1,10 @@
 //! How long to wait after a pass that failed.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::controller::error::Class;
 
@@ -10,43 +12,76 @@ use crate::controller::error::Class;
 ///
 /// Each class counts for itself: an API server that comes back may refuse one call before it has read its roles, and
 /// that refusal must not wait the minute that twenty unanswered calls before it would have earned.
+///
+/// Our own status write wakes the object at once, and so does every event around it. So the delay is held here and not
+/// only in the queue: the *same* attempt is not made again before its time, however often the object wakes.
 #[derive(Debug, Default)]
 pub struct Backoff {
-    failures: Mutex<HashMap<String, Counts>>,
+    objects: Mutex<HashMap<String, Failures>>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+struct Failures {
     conflict: u32,
     transient: u32,
     permanent: u32,
+    /// What was tried last.
+    attempt: String,
+    /// Until when the same is not tried again.
+    held_until: Option<Instant>,
 }
 
 impl Backoff {
-    /// Counts a failure and says how long to wait.
-    pub fn failed(&self, uid: &str, class: Class) -> Duration {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = failures.entry(uid.to_owned()).or_default();
+    /// How much longer this attempt has to wait. Another one goes ahead: somebody, or the clock, changed something.
+    pub fn held(&self, uid: &str, attempt: &str) -> Option<Duration> {
+        let objects = self.lock();
+        let failures = objects.get(uid).filter(|failures| failures.attempt == attempt)?;
+        let left = failures.held_until?.saturating_duration_since(now());
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Counts the failure of an attempt and says how long to wait.
+    pub fn failed(&self, uid: &str, attempt: &str, class: Class) -> Duration {
+        let mut objects = self.lock();
+        let failures = objects.entry(uid.to_owned()).or_default();
         let (count, first, longest) = match class {
-            Class::Conflict => (&mut counts.conflict, Duration::from_millis(50), Duration::from_secs(5)),
-            Class::Transient => (&mut counts.transient, Duration::from_millis(250), Duration::from_secs(15)),
-            Class::Permanent => (&mut counts.permanent, Duration::from_secs(1), Duration::from_secs(60)),
+            Class::Conflict => (&mut failures.conflict, Duration::from_millis(50), Duration::from_secs(5)),
+            Class::Transient => {
+                (&mut failures.transient, Duration::from_millis(250), Duration::from_secs(15))
+            }
+            Class::Permanent => (&mut failures.permanent, Duration::from_secs(1), Duration::from_secs(60)),
         };
         *count = count.saturating_add(1);
         // Doubling; 2^16 times the first is beyond every longest.
-        let delay = first.saturating_mul(1 << (*count - 1).min(16)).min(longest);
-        spread(delay)
+        let delay = spread(first.saturating_mul(1 << (*count - 1).min(16)).min(longest));
+        attempt.clone_into(&mut failures.attempt);
+        failures.held_until = Some(now() + delay);
+        delay
     }
 
     /// The pass went well, or the object is gone.
     pub fn forget(&self, uid: &str) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.lock().remove(uid);
     }
 
     /// The API server is back: what failed because it was away says nothing about the next try.
     pub fn forget_all(&self) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.lock().clear();
     }
+
+    /// Forgets objects that are gone, however they went.
+    pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.lock().retain(|uid, _| is_there(uid));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Failures>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "bounds a wait; no decision depends on it")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// 75 to 125 %, so that what failed together does not come back together.
@@ -61,29 +96,42 @@ mod tests {
     #[test]
     fn delays_double_up_to_a_bound_and_start_over_after_a_success() {
         let backoff = Backoff::default();
-        let delays: Vec<Duration> = (0..40).map(|_| backoff.failed("u", Class::Transient)).collect();
+        let delays: Vec<Duration> =
+            (0..40).map(|_| backoff.failed("u", "create", Class::Transient)).collect();
         assert!(delays[0] <= Duration::from_millis(313), "{:?}", delays[0]);
         assert!(delays[3] > delays[0] * 4);
         assert!(delays.iter().all(|delay| *delay <= Duration::from_millis(18_750)));
         backoff.forget("u");
-        assert!(backoff.failed("u", Class::Transient) <= Duration::from_millis(313));
+        assert!(backoff.failed("u", "create", Class::Transient) <= Duration::from_millis(313));
     }
 
     #[test]
     fn a_refusal_after_a_long_outage_is_tried_again_soon() {
         let backoff = Backoff::default();
         for _ in 0..20 {
-            backoff.failed("u", Class::Transient);
+            backoff.failed("u", "create", Class::Transient);
         }
-        assert!(backoff.failed("u", Class::Permanent) <= Duration::from_millis(1250));
+        assert!(backoff.failed("u", "create", Class::Permanent) <= Duration::from_millis(1250));
     }
 
     #[test]
     fn objects_do_not_share_their_failures() {
         let backoff = Backoff::default();
         for _ in 0..10 {
-            backoff.failed("a", Class::Permanent);
+            backoff.failed("a", "create", Class::Permanent);
         }
-        assert!(backoff.failed("b", Class::Permanent) <= Duration::from_millis(1250));
+        assert!(backoff.failed("b", "create", Class::Permanent) <= Duration::from_millis(1250));
+    }
+
+    #[test]
+    fn the_same_attempt_waits_out_its_delay_and_another_goes_ahead() {
+        let backoff = Backoff::default();
+        assert_eq!(backoff.held("u", "create"), None);
+        let delay = backoff.failed("u", "create", Class::Permanent);
+        assert!(backoff.held("u", "create").is_some_and(|left| left <= delay));
+        assert_eq!(backoff.held("u", "delete"), None);
+        assert_eq!(backoff.held("v", "create"), None);
+        backoff.retain(|uid| uid != "u");
+        assert_eq!(backoff.held("u", "create"), None);
     }
 }

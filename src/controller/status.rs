@@ -15,6 +15,7 @@ use crate::controller::effect::Decision;
 use crate::controller::report::{Made, Report};
 use crate::controller::snapshot::Snapshot;
 use crate::schedule::Schedule;
+use crate::workload::Reach;
 
 /// Limit of the one-line fields.
 const LONGEST_LINE: usize = 1024;
@@ -56,8 +57,8 @@ pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Sche
         machine_ref: machine_ref(snapshot, report).filter(|_| !is_gone),
         bootstrap_ref: child_ref(snapshot, report, Role::Bootstrap, is_gone),
         infrastructure_ref: child_ref(snapshot, report, Role::Infrastructure, is_gone),
-        node_ref: node_ref(snapshot).filter(|_| !is_gone),
-        provider_id: provider_id(snapshot).filter(|_| !is_gone),
+        node_ref: node_ref(snapshot).filter(|_| !is_gone || outlives_its_machine(snapshot, decision)),
+        provider_id: provider_id(snapshot).filter(|_| !is_gone || outlives_its_machine(snapshot, decision)),
         applied_node_taints: if is_gone { Vec::new() } else { before.applied_node_taints.clone() },
         conditions: conditions::all(snapshot, decision, report),
     }
@@ -236,6 +237,13 @@ fn node_ref(snapshot: &Snapshot) -> Option<NodeRef> {
     let seen = snapshot.own_node().filter(|node| node.name == name).map(|node| node.uid.clone());
     let uid = seen.or_else(|| before.filter(|before| before.name == name).and_then(|before| before.uid));
     Some(NodeRef { api_version: "v1".to_owned(), kind: "Node".to_owned(), name, uid })
+}
+
+/// The machine is back with its owner, but nobody can see whether its Node object has gone too (Cluster API gives up on
+/// it after a while): it is remembered until the workload cluster answers again, and deleted then if it is still there.
+fn outlives_its_machine(snapshot: &Snapshot, decision: &Decision) -> bool {
+    let somebody_asks_again = !matches!(decision.ruling.rule, Rule::Deletion | Rule::ClusterDeleting);
+    somebody_asks_again && snapshot.cluster.is_some() && snapshot.reach != Reach::Connected
 }
 
 fn provider_id(snapshot: &Snapshot) -> Option<String> {

@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::api::duration::Duration;
-use crate::api::names;
-use crate::api::schedule::{Exception, Window};
+use crate::api::keys::{is_reserved_in_line, is_reserved_on_machine};
 use crate::api::scheduled_machine::{
     InlineMetadata, InlineObject, MachineTemplate, MachineTemplateSpec, ReadinessGate, SecretKeyRef,
 };
@@ -21,6 +21,8 @@ use crate::schedule::{Fault, Schedule};
 const HOST_ALLOWANCE: Duration = Duration::from_secs(600);
 /// Volumes are waited for this long unless the user says otherwise; 0 would mean for ever.
 const VOLUME_DETACH_DEFAULT: Duration = Duration::from_secs(60);
+/// What Cluster API and the provider take to delete a Machine whose Node is empty: seconds, as measured, with room.
+pub const DELETION_ALLOWANCE: SignedDuration = SignedDuration::from_secs(30);
 /// The predecessor's default for grace and drain.
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
 
@@ -117,9 +119,7 @@ impl Target {
         let mut template_faults = Vec::new();
         let machine: MachineTemplate =
             field(spec, "machineTemplate", "spec", &mut template_faults).unwrap_or_default();
-        let kubeconfig = field(spec, "kubeconfigSecretRef", "spec", &mut faults).unwrap_or_else(|| {
-            SecretKeyRef { name: format!("{cluster_name}-kubeconfig"), key: "value".to_owned() }
-        });
+        let kubeconfig = kubeconfig(spec, &mut faults);
         Self {
             paused: field(spec, "paused", "spec", &mut faults).unwrap_or(false),
             kill_switch: field(spec, "killSwitch", "spec", &mut faults).unwrap_or(false),
@@ -139,11 +139,14 @@ impl Target {
         }
     }
 
-    /// From the end of a window to the promised hand-back: grace and drain.
-    pub fn hand_back_span(&self) -> jiff::SignedDuration {
-        jiff::SignedDuration::from_secs(
-            i64::try_from(self.grace.as_secs() + self.drain.as_secs()).unwrap_or(0),
-        )
+    /// Where the workload cluster's kubeconfig is, without reading the rest.
+    pub fn kubeconfig_of(spec: &Value) -> SecretKeyRef {
+        kubeconfig(spec, &mut Vec::new())
+    }
+
+    /// From the end of a window to the promised hand-back: grace, drain, and what the deletion itself takes.
+    pub fn hand_back_span(&self) -> SignedDuration {
+        self.grace.as_signed() + self.drain.as_signed() + DELETION_ALLOWANCE
     }
 
     /// Everything that is wrong with the spec, in the order of its fields.
@@ -179,30 +182,16 @@ fn duration(spec: &Value, name: &str, default: Duration, faults: &mut Vec<Fault>
     })
 }
 
-fn schedule(spec: &Value) -> Result<Schedule, Vec<Fault>> {
-    let Some(raw) = spec.get("schedule").filter(|value| !value.is_null()) else {
-        return Err(vec![fault("spec.schedule", "is required")]);
-    };
-    match serde_json::from_value(raw.clone()) {
-        Ok(raw) => Schedule::parse(&raw),
-        Err(error) => {
-            let mut faults = unreadable::<Window>(raw, "windows");
-            faults.extend(unreadable::<Exception>(raw, "exceptions"));
-            let whole = || vec![fault("spec.schedule", error.to_string())];
-            Err(if faults.is_empty() { whole() } else { faults })
-        }
-    }
+fn kubeconfig(spec: &Value, faults: &mut Vec<Fault>) -> SecretKeyRef {
+    field(spec, "kubeconfigSecretRef", "spec", faults).unwrap_or_else(|| {
+        let cluster = spec.get("clusterName").and_then(Value::as_str).unwrap_or_default();
+        SecretKeyRef { name: format!("{cluster}-kubeconfig"), key: "value".to_owned() }
+    })
 }
 
-/// Of a list that cannot be read, the items that are to blame.
-fn unreadable<T: DeserializeOwned>(schedule: &Value, list: &str) -> Vec<Fault> {
-    let items = schedule.get(list).and_then(Value::as_array).into_iter().flatten().enumerate();
-    items
-        .filter_map(|(at, item)| {
-            let error = T::deserialize(item).err()?;
-            Some(fault(format!("spec.schedule.{list}[{at}]"), error.to_string()))
-        })
-        .collect()
+fn schedule(spec: &Value) -> Result<Schedule, Vec<Fault>> {
+    let stored = spec.get("schedule").filter(|value| !value.is_null());
+    stored.map_or_else(|| Err(vec![fault("spec.schedule", "is required")]), Schedule::read)
 }
 
 fn limits(drain: Duration, machine: Option<&MachineTemplateSpec>, faults: &mut Vec<Fault>) -> Limits {
@@ -239,8 +228,8 @@ fn templates(
     let bootstrap = template(spec, "bootstrapSpec", &mut faults);
     let infrastructure = template(spec, "infrastructureSpec", &mut faults);
     let path = "spec.machineTemplate";
-    reserved_keys(&machine.labels, &format!("{path}.labels"), &mut faults);
-    reserved_keys(&machine.annotations, &format!("{path}.annotations"), &mut faults);
+    reserved_keys(&machine.labels, &format!("{path}.labels"), is_reserved_on_machine, &mut faults);
+    reserved_keys(&machine.annotations, &format!("{path}.annotations"), is_reserved_on_machine, &mut faults);
     let fields = machine.spec.unwrap_or_default();
     match (bootstrap, infrastructure) {
         (Some(bootstrap), Some(infrastructure)) if faults.is_empty() => Ok(Templates {
@@ -279,8 +268,8 @@ fn template(spec: &Value, name: &str, faults: &mut Vec<Fault>) -> Option<Templat
         faults.push(fault(format!("{path}.kind"), "is required"));
     }
     let InlineMetadata { labels, annotations } = object.metadata.unwrap_or_default();
-    reserved_keys(&labels, &format!("{path}.metadata.labels"), faults);
-    reserved_keys(&annotations, &format!("{path}.metadata.annotations"), faults);
+    reserved_keys(&labels, &format!("{path}.metadata.labels"), is_reserved_in_line, faults);
+    reserved_keys(&annotations, &format!("{path}.metadata.annotations"), is_reserved_in_line, faults);
     Some(Template {
         api_version: object.api_version,
         kind: object.kind,
@@ -290,32 +279,19 @@ fn template(spec: &Value, name: &str, faults: &mut Vec<Fault>) -> Option<Templat
     })
 }
 
-/// Keys that Cluster API, Kubernetes or 5spot write themselves (contract §4).
-fn reserved_keys(keys: &BTreeMap<String, String>, path: &str, faults: &mut Vec<Fault>) {
+/// Nobody may set the keys that 5spot, Cluster API and Kubernetes write themselves.
+fn reserved_keys(
+    keys: &BTreeMap<String, String>,
+    path: &str,
+    is_reserved: fn(&str) -> bool,
+    faults: &mut Vec<Fault>,
+) {
     for key in keys.keys().filter(|key| is_reserved(key)) {
         faults.push(fault(
             format!("{path}[{key:?}]"),
             "is written by 5spot, Cluster API or Kubernetes; use a key of your own",
         ));
     }
-}
-
-fn is_reserved(key: &str) -> bool {
-    const FREE: [&str; 4] = [
-        "node-role.kubernetes.io",
-        "node-restriction.kubernetes.io",
-        "topology.kubernetes.io",
-        "node.cluster.x-k8s.io",
-    ];
-    const TAKEN: [&str; 4] = ["kubernetes.io", "k8s.io", names::CAPI_GROUP, names::GROUP];
-    let Some((domain, _)) = key.split_once('/') else { return false };
-    if key == names::LABEL_SCHEDULED_BY {
-        return false;
-    }
-    let under = |parent: &str| {
-        domain == parent || domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'))
-    };
-    TAKEN.into_iter().any(under) && !FREE.contains(&domain)
 }
 
 #[cfg(test)]

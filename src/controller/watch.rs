@@ -123,10 +123,12 @@ impl Waker {
     }
 }
 
-fn uses(object: &DynamicObject, key: &ConnectionKey) -> bool {
-    let namespace = object.namespace().unwrap_or_default();
-    let target = Target::read(object.data.get("spec").unwrap_or(&Value::Null));
-    connection_key(&namespace, &target) == *key
+/// Asked of every object at once: reads no more of it than it must.
+fn uses(object: &DynamicObject, connection: &ConnectionKey) -> bool {
+    object.metadata.namespace.as_deref().is_some_and(|namespace| {
+        let kubeconfig = Target::kubeconfig_of(object.data.get("spec").unwrap_or(&Value::Null));
+        connection_key(namespace, kubeconfig) == *connection
+    })
 }
 
 fn text<'a>(object: &'a DynamicObject, pointer: &str) -> Option<&'a str> {

@@ -1,16 +1,19 @@
 //! Civil time: windows and exceptions in, verdicts and edges out. The only place that knows what a schedule means.
+//! The rules are in `docs/time.md`, and by number in comments.
 //!
 //! It reads no clock and nothing of the host: the instant is an argument, the time zones are those bundled in the
 //! release. Whether the machine is *enabled*, held or paused is not its business; that is `controller::decide`.
 //!
-//! `parse` turns the words of [`crate::api::schedule`] into minutes of the week and dated exceptions, `civil` turns
-//! those into instants, `edges` finds the next change, `normal` writes a schedule back in one canonical way.
+//! `shape` reads stored JSON, `parse` turns the words of [`crate::api::schedule`] into minutes of the week and dated
+//! exceptions, `civil` turns those into instants, `edges` finds the next change, `normal` writes a schedule back in one
+//! canonical way.
 
 mod civil;
 mod edges;
 mod exception;
 mod normal;
 mod parse;
+mod shape;
 mod week;
 mod words;
 
@@ -120,6 +123,22 @@ pub struct Edge {
 }
 
 impl Schedule {
+    /// Reads a schedule as it is stored, whose fields may have any shape. `enabled` is not looked at.
+    ///
+    /// # Errors
+    /// Every fault, never only the first.
+    pub fn read(stored: &serde_json::Value) -> Result<Schedule, Vec<Fault>> {
+        let (raw, mut faults) = shape::read(stored);
+        match Self::parse(&raw) {
+            Ok(schedule) if faults.is_empty() => Ok(schedule),
+            Ok(_) => Err(faults),
+            Err(more) => {
+                faults.extend(more);
+                Err(faults)
+            }
+        }
+    }
+
     /// Reads a schedule. `enabled` is not looked at.
     ///
     /// # Errors

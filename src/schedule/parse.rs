@@ -79,7 +79,8 @@ fn zone(name: &str) -> Result<TimeZone, String> {
     }
 }
 
-/// `daysOfWeek` times `hoursOfDay`, each comma part by itself (rule 3); `None` if neither is there.
+/// `daysOfWeek` times `hoursOfDay`, each comma part by itself (rule 3); `None` if neither is there. Hours count from the
+/// start of the day, those of a part that wraps go on past 24; each once, however often a long list repeats it.
 fn hours_of_day(raw: &raw::Schedule, faults: &mut Faults) -> Option<Vec<Stretch>> {
     const DAYS: &str = "spec.schedule.daysOfWeek";
     const HOURS: &str = "spec.schedule.hoursOfDay";
@@ -90,13 +91,15 @@ fn hours_of_day(raw: &raw::Schedule, faults: &mut Faults) -> Option<Vec<Stretch>
         (false, false) => {}
     }
     let days = days(DAYS, &raw.days_of_week, faults);
-    let mut stretches = Vec::new();
+    let mut hours = Vec::new();
     for (path, part) in parts(HOURS, &raw.hours_of_day) {
         let Some((first, last)) = faults.keep(&path, words::hour_part(part)) else { continue };
-        let hours = if first <= last { last + 1 - first } else { 24 + last + 1 - first };
-        stretches.extend(days.iter().map(|day| Stretch { from: day * DAY + first * 60, length: hours * 60 }));
+        hours.extend(first..=if first <= last { last } else { 24 + last });
     }
-    Some(stretches)
+    hours.sort_unstable();
+    hours.dedup();
+    let starts = days.iter().flat_map(|day| hours.iter().map(move |hour| day * DAY + hour * 60));
+    Some(starts.map(|start| Stretch { from: start % WEEK, length: 60 }).collect())
 }
 
 /// Lists of days in any of their spellings, as days from Monday; each once, however often a long list repeats it.
@@ -203,4 +206,22 @@ fn exception(path: &str, raw: &raw::Exception, zone: &TimeZone, faults: &mut Fau
     let stretch = Civil::new(from).zip(Civil::new(to));
     let exception = stretch.and_then(|stretch| Exception::new(zone, stretch, raw.state, raw.reason.clone()));
     faults.keep(path, exception.ok_or_else(|| "is out of range".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_of_hours_costs_no_more_than_the_hours_it_names() {
+        let pairs = (0..24).flat_map(|first| (0..24).map(move |last| format!("{first}-{last}")));
+        let raw = raw::Schedule {
+            days_of_week: vec!["mon-sun".to_owned(); 32],
+            hours_of_day: pairs.collect(),
+            ..raw::Schedule::default()
+        };
+        let stretches = hours_of_day(&raw, &mut Faults::default()).unwrap();
+        assert_eq!(stretches.len(), 7 * 47, "from 00:00 to 23:00 of the next day");
+        assert!(stretches.iter().all(|stretch| stretch.from < WEEK && stretch.length == 60));
+    }
 }

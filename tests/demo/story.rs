@@ -153,6 +153,8 @@ impl<'a> Story<'a> {
         }
         let by = self.who(call);
         match call.verb.as_str() {
+            // Somebody else's Machine would be no merit of ours.
+            "create" | "delete" if kind == "Machine" && by != CONTROLLER => None,
             "create" => Some((format!("{kind} created by {by}"), Some(format!("{kind} created")))),
             "delete" => {
                 // A finalizer keeps the object until its host has gone; the Node goes at once.

@@ -1,46 +1,62 @@
-//! Keys of labels and annotations that templates may set, and syntax of their values.
+//! Keys of labels and annotations that templates may set, as [`crate::api::keys`] has them, and syntax of their values.
 //!
-//! The in-line objects' metadata is ours to define, so the whole rule stands at admission. `machineTemplate` is older:
-//! keys in sub-domains of the reserved domains were accepted there and worked, so admission lets them pass and the
-//! controller reports them.
+//! On `machineTemplate` admission lets every sub-domain of the reserved domains pass, as it always did there. The
+//! controller then reports those that make Cluster API act.
 
 use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator};
 
 use super::{NAME_PART, SUBDOMAIN, map, rule, ruled, ruled_text, text};
+use crate::api::keys::{FREE, FREE_BELOW, RESERVED};
+use crate::api::names;
 
 /// Most labels, and most annotations, of one template.
 const ENTRIES: usize = 64;
-
-/// Our own domain. `scheduled-by` stands in published examples and means nothing to us.
-const OURS: &str = r"k.matches(r'^([^/]*\.)?5spot\.finos\.org/') && k != '5spot.finos.org/scheduled-by'";
-/// The reserved domains themselves.
-const RESERVED: &str = r"k.matches(r'^(kubernetes\.io|k8s\.io|cluster\.x-k8s\.io)/')";
-/// The reserved domains and everything below them, but for what is meant to reach the Node.
-const RESERVED_BELOW: &str = concat!(
-    r"k.matches(r'^([^/]*\.)?(kubernetes\.io|k8s\.io|cluster\.x-k8s\.io)/')",
-    r" && !k.matches(r'^(node-role\.kubernetes\.io|topology\.kubernetes\.io",
-    r"|([^/]*\.)?node-restriction\.kubernetes\.io|([^/]*\.)?node\.cluster\.x-k8s\.io)/')",
-);
+/// What stands before a domain in the names of those below it.
+const BELOW: &str = r"([^/]*\.)?";
 
 /// Labels of the Machine.
 pub(in crate::api) fn machine_labels(_: &mut SchemaGenerator) -> Schema {
-    labels(RESERVED)
+    labels(&reserved())
 }
 
 /// Annotations of the Machine.
 pub(in crate::api) fn machine_annotations(_: &mut SchemaGenerator) -> Schema {
-    annotations(RESERVED)
+    annotations(&reserved())
 }
 
 /// Labels of an in-line object.
 pub(in crate::api) fn inline_labels(_: &mut SchemaGenerator) -> Schema {
-    labels(RESERVED_BELOW)
+    labels(&reserved_below())
 }
 
 /// Annotations of an in-line object.
 pub(in crate::api) fn inline_annotations(_: &mut SchemaGenerator) -> Schema {
-    annotations(RESERVED_BELOW)
+    annotations(&reserved_below())
+}
+
+/// A key `k` of the reserved domains themselves.
+fn reserved() -> String {
+    format!("k.matches(r'^({})/')", pattern(&RESERVED))
+}
+
+/// A key `k` of the reserved domains or below them, but for those that are free.
+fn reserved_below() -> String {
+    let (reserved, free, free_below) = (pattern(&RESERVED), pattern(&FREE), FREE_BELOW.map(below).join("|"));
+    format!("k.matches(r'^{BELOW}({reserved})/') && !k.matches(r'^({free}|{free_below})/')")
+}
+
+/// A key `k` of our own domain.
+fn ours() -> String {
+    format!("k.matches(r'^{}/') && k != '{}'", below(names::GROUP), names::LABEL_SCHEDULED_BY)
+}
+
+fn below(domain: &str) -> String {
+    format!("{BELOW}{}", pattern(&[domain]))
+}
+
+fn pattern(domains: &[&str]) -> String {
+    domains.join("|").replace('.', r"\.")
 }
 
 /// A label's value.
@@ -75,7 +91,7 @@ fn key_rules(reserved: &str) -> [Rule; 3] {
             "keys must be qualified names like example.com/pool: letters, digits, '-', '_' and '.', at most 63 of them after an \
              optional lower-case domain",
         ),
-        no_key(OURS, "keys under 5spot.finos.org/ belong to 5spot, use a domain of your own"),
+        no_key(&ours(), "keys under 5spot.finos.org/ belong to 5spot, use a domain of your own"),
         no_key(
             reserved,
             "keys under kubernetes.io/, k8s.io/ and cluster.x-k8s.io/ belong to Kubernetes and Cluster API, use a domain of \

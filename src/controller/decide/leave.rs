@@ -10,6 +10,7 @@ use crate::controller::decide::Plan;
 use crate::controller::decide::rule::Ruling;
 use crate::controller::effect::{Effect, NodeEdit, Standing, Wake};
 use crate::controller::snapshot::{Node, Service, Snapshot};
+use crate::controller::target::DELETION_ALLOWANCE;
 use crate::workload::Reach;
 
 /// A server refuses the whole status for one line that is longer than 1,024 characters.
@@ -29,8 +30,8 @@ pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     plan
 }
 
-/// What *at once* means in a promise: Cluster API and the provider still have to take the host down.
-const AT_ONCE: SignedDuration = SignedDuration::from_secs(30);
+/// A stored start that lies further ahead than this was written by a clock that has been put right since.
+const CLOCK_STEP_TOLERATED: SignedDuration = SignedDuration::from_mins(5);
 
 /// Where leaving is timed from, and how long each step may take.
 struct Clock {
@@ -44,7 +45,10 @@ fn clock(snapshot: &Snapshot, ruling: &Ruling) -> Clock {
     let no_grace = ruling.manner == Manner::Eject || ruling.rule == Rule::ClusterDeleting;
     let plus = |span: SignedDuration| since.saturating_add(span).unwrap_or(since);
     if no_grace {
-        return Clock { since, grace_ends_at: since, gone_by: plus(AT_ONCE) };
+        // From the rule on, not from the leaving: a kill switch late in a grace is not late itself.
+        let at_once = ruling.rule_since.max(since);
+        let gone_by = at_once.saturating_add(DELETION_ALLOWANCE).unwrap_or(at_once);
+        return Clock { since, grace_ends_at: since, gone_by };
     }
     let target = &snapshot.target;
     Clock { since, grace_ends_at: plus(target.grace.as_signed()), gone_by: plus(target.hand_back_span()) }
@@ -59,7 +63,8 @@ fn started_at(snapshot: &Snapshot, ruling: &Ruling) -> Timestamp {
         said.type_ == types::READY && matches!(said.reason.as_str(), "BlockedByPause" | "Paused")
     });
     let stored = status.timers.as_ref().and_then(|timers| timers.shutdown_started_at);
-    stored.unwrap_or(if decided || thawed { snapshot.now } else { ruling.since })
+    let credible = stored.filter(|at| at.duration_since(snapshot.now) <= CLOCK_STEP_TOLERATED);
+    credible.unwrap_or(if decided || thawed { snapshot.now } else { ruling.since })
 }
 
 fn timers(snapshot: &Snapshot, since: Timestamp) -> Timers {
@@ -90,7 +95,12 @@ fn take_out(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) -> Plan {
 
 fn grace(snapshot: &Snapshot, ruling: &Ruling, clock: &Clock) -> Plan {
     let (from, by) = (local(snapshot, clock.grace_ends_at), local(snapshot, clock.gone_by));
-    let message = format!("{}: cordoned; leaves from {from}, back by {by}", ruling.message);
+    let cordoned = if snapshot.own_node().is_some() && snapshot.reach == Reach::Connected {
+        "cordoned"
+    } else {
+        "not cordoned, its Node cannot be reached"
+    };
+    let message = format!("{}: {cordoned}; leaves from {from}, back by {by}", ruling.message);
     let mut plan = Plan::new(going("GracePeriodActive", message, ruling), timers(snapshot, clock.since));
     plan.effects.extend(cordon(snapshot));
     plan.leaving = Some(leaving(snapshot, clock, LeavingStage::Grace, vec![]));
@@ -141,8 +151,8 @@ fn wait_for_deletion(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) ->
         (false, _) => LeavingStage::Deletion,
     };
     // A kill switch in the middle of a drain: noticed by Cluster API within its 20 s round.
-    plan.effects.extend(cordon(snapshot).filter(|_| eject));
     plan.effects.extend(build::machine_farewell(snapshot, machine, eject, eject));
+    plan.effects.extend(cordon(snapshot).filter(|_| eject));
     plan.leaving = Some(leaving(snapshot, &clock, stage, blockers.into_iter().collect()));
     plan
 }
@@ -187,12 +197,19 @@ fn gone(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     if snapshot.object.deleted_at.is_none() || !snapshot.object.has_finalizer {
         return plan;
     }
-    let looking: Vec<&str> =
-        snapshot.children.iter().filter(|c| c.service.is_unknown()).map(|c| c.kind.as_str()).collect();
+    let looking: Vec<String> = snapshot
+        .children
+        .iter()
+        .filter(|child| child.service.is_unknown())
+        .map(|child| match &child.service {
+            Service::Unreachable(text) => format!("{} ({text})", child.kind),
+            _ => child.kind.clone(),
+        })
+        .collect();
     if looking.is_empty() {
         let children = snapshot.children.iter().filter_map(|child| match &child.service {
             Service::Served(resource) => Some(resource.clone()),
-            // A kind that is gone has no objects; one that we may not touch we never made.
+            // A kind that is gone has no objects; one that we may not touch we did not make.
             Service::Resolving | Service::NotServed(_) | Service::NotAllowed(_) | Service::Unreachable(_) => {
                 None
             }

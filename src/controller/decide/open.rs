@@ -67,7 +67,11 @@ fn lent(snapshot: &Snapshot, ruling: &Ruling) -> Standing {
                 ruling.when(schedule, back)
             )
         }
-        _ => format!("lent; {}", ruling.message),
+        (Err(_), Some(next)) => {
+            let back = next.at.saturating_add(snapshot.target.hand_back_span()).unwrap_or(next.at);
+            format!("lent; {}: leaves from {}, back by {back}", ruling.message, next.at)
+        }
+        (_, None) => format!("lent; {}", ruling.message),
     };
     Standing { phase: Phase::Active, ready: Some(true), reason: "Active", message, stalled: false }
 }

@@ -1,3 +1,5 @@
+//! What is read of a spec, good and bad.
+
 use super::*;
 use serde_json::json;
 
@@ -65,38 +67,29 @@ fn a_limit_is_never_zero_for_cluster_api() {
 }
 
 #[test]
-fn keys_of_the_system_are_reserved_with_their_subdomains_but_for_four() {
-    for key in [
-        "kubernetes.io/x",
-        "node.kubernetes.io/x",
-        "k8s.io/x",
-        "cluster.x-k8s.io/set-name",
-        "machine.cluster.x-k8s.io/exclude-node-draining",
-        "5spot.finos.org/scheduled-machine",
-        "apps.k8s.io/x",
-    ] {
-        assert!(is_reserved(key), "{key}");
-    }
-    for key in [
-        "team",
-        "example.com/x",
-        "notkubernetes.io/x",
-        "node-role.kubernetes.io/lent",
-        "node-restriction.kubernetes.io/a",
-        "topology.kubernetes.io/zone",
-        "node.cluster.x-k8s.io/a",
-        "x-k8s.io/a",
-        "5spot.finos.org/scheduled-by",
-    ] {
-        assert!(!is_reserved(key), "{key}");
-    }
+fn the_kubeconfig_is_found_without_the_rest() {
+    let of = |spec: Value| (Target::kubeconfig_of(&spec), Target::read(&spec).kubeconfig);
+    let (alone, read) = of(json!({"clusterName": "grid", "kubeconfigSecretRef": {"name": "x"}}));
+    assert_eq!((alone.name.as_str(), alone.key.as_str()), ("x", "value"));
+    assert_eq!(alone, read);
+    let (alone, read) = of(json!({"clusterName": "grid", "kubeconfigSecretRef": "x"}));
+    assert_eq!(alone.name, "grid-kubeconfig");
+    assert_eq!(alone, read);
 }
 
 #[test]
-fn of_a_list_that_cannot_be_read_the_items_to_blame_are_named() {
+fn sub_domains_are_refused_in_line_and_work_on_the_machine() {
     let mut spec = good();
-    spec["schedule"]["windows"] =
-        json!([{"days": ["mon"], "from": "09:00", "to": "10:00"}, {"days": ["mon"], "from": "09:00"}]);
-    spec["schedule"]["exceptions"] = json!([{"date": "2026-12-24"}]);
-    assert_eq!(paths(&Target::read(&spec)), ["spec.schedule.windows[1]", "spec.schedule.exceptions[0]"]);
+    let labels = json!({"app.kubernetes.io/name": "worker"});
+    spec["machineTemplate"] = json!({
+        "labels": labels, "annotations": {"machine.cluster.x-k8s.io/exclude-node-draining": ""},
+    });
+    spec["bootstrapSpec"]["metadata"] = json!({"labels": labels});
+    assert_eq!(
+        paths(&Target::read(&spec)),
+        [
+            r#"spec.bootstrapSpec.metadata.labels["app.kubernetes.io/name"]"#,
+            r#"spec.machineTemplate.annotations["machine.cluster.x-k8s.io/exclude-node-draining"]"#,
+        ]
+    );
 }

@@ -87,7 +87,7 @@ fn a_machine_that_should_leave() {
             killed().deleting("DrainingNode", ""),
             (Phase::EmergencyRemove, "NodeDraining"),
             Some(Eject),
-            &["cordon", "patch_machine"],
+            &["patch_machine", "cordon"],
         ),
         (
             "deletion is graceful",
@@ -250,18 +250,54 @@ fn a_change_to_eject_cancels_the_grace_at_once_and_a_change_back_restores_it() {
 }
 
 #[test]
+fn what_leaves_at_once_is_promised_from_the_rule_on_and_no_promise_is_broken_at_its_first_instant() {
+    let promised = |given: &Given| given.decide().leaving.unwrap().gone_by.unwrap();
+    let killed = given().lent().at("18:01").passed().edit("/killSwitch", json!(true)).at("18:04");
+    assert_eq!(promised(&killed), t("2026-11-02T18:04:30Z"), "late in a grace");
+    let undrained = given().lent().edit("/nodeDrainTimeout", json!("0s")).passed().at("18:05");
+    assert!(promised(&undrained) > undrained.s.now, "no drain: the promise is not the instant of the DELETE");
+}
+
+#[test]
+fn a_start_stored_by_a_clock_that_was_a_day_ahead_counts_no_more() {
+    let leaving = given().lent().at("18:01").with(|s| {
+        s.status.timers =
+            Some(Timers { shutdown_started_at: Some(t("2026-11-03T18:00:00Z")), ..Timers::default() });
+    });
+    let ends = leaving.decide().leaving.unwrap().grace_ends_at.unwrap();
+    assert!(ends <= t("18:06"), "{ends}");
+}
+
+#[test]
+fn a_node_that_nobody_can_see_is_remembered_and_goes_when_it_is_seen_again() {
+    let away = |given: Given| given.with(|s| s.reach = Reach::Unreachable("away".to_owned()));
+    let gone =
+        away(given().lent().passed().at("18:00").passed()).with(|s| (s.machine, s.node) = (None, None));
+    let gone =
+        gone.with(|s| s.children.iter_mut().for_each(|child| child.object = None)).at("18:06").passed();
+    assert_eq!(gone.s.status.phase, Some(Phase::Inactive));
+    assert!(gone.s.status.node_ref.is_some());
+    let absent = gone.clone().with(|s| s.reach = Reach::Connected).passed();
+    assert_eq!(absent.s.status.node_ref, None);
+    let node = given().lent().s.node;
+    let back = gone.with(|s| (s.reach, s.node) = (Reach::Connected, node.clone()));
+    assert_eq!(back.effects(), ["delete_node"]);
+}
+
+#[test]
 fn wakes_are_the_end_of_the_grace_the_promise_and_the_next_edge() {
     let wakes = |given: &Given| given.s.now + given.decide().wake.after(given.s.now).unwrap();
+    let promised = t("2026-11-02T18:10:30Z");
     assert_eq!(wakes(&given().lent()), t("18:00"));
     assert_eq!(wakes(&given().lent().at("18:01")), t("18:05"));
-    assert_eq!(wakes(&given().lent().at("18:06")), t("18:10"), "deleting");
-    assert_eq!(wakes(&given().lent().at("18:06").deleting("DrainingNode", "")), t("18:10"));
+    assert_eq!(wakes(&given().lent().at("18:06")), promised, "deleting");
+    assert_eq!(wakes(&given().lent().at("18:06").deleting("DrainingNode", "")), promised);
     let left = given().at("18:06").with(|s| {
         s.children[0].object = Some(ChildObject { deleting: true, ..own_child() });
         s.status.timers = Some(Timers { shutdown_started_at: Some(t("18:00")), ..Timers::default() });
     });
-    assert_eq!(wakes(&left), t("18:10"), "a part that will not go is overdue too");
-    assert_eq!(wakes(&given().lent().at("18:10")), t("2026-11-03T09:00:00Z"));
+    assert_eq!(wakes(&left), promised, "a part that will not go is overdue too");
+    assert_eq!(wakes(&given().lent().at("18:11")), t("2026-11-03T09:00:00Z"));
     let disabled = given().set("/schedule/enabled", json!(false));
     assert_eq!(wakes(&disabled), t("18:00"), "inSchedule follows the timetable under every rule");
 }

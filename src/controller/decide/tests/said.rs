@@ -149,8 +149,8 @@ fn reconciling_and_stalled_stand_only_while_they_are_true_and_never_together() {
 #[test]
 fn a_hand_back_is_overdue_from_the_promised_instant_on() {
     let going = |now: &str| given().lent().at(now).deleting("DrainingNode", "");
-    absent(types::HAND_BACK_OVERDUE, &going("18:09"));
-    reasons(types::HAND_BACK_OVERDUE, vec![(going("18:10"), "True", "NodeDraining")]);
+    absent(types::HAND_BACK_OVERDUE, &going("18:10"));
+    reasons(types::HAND_BACK_OVERDUE, vec![(going("2026-11-02T18:10:30Z"), "True", "NodeDraining")]);
 }
 
 fn failed(given: &Given, reason: &'static str, on_node: bool) -> crate::api::status::ScheduledMachineStatus {
