@@ -12,7 +12,7 @@ use serde_json::json;
 use tracing::Instrument;
 
 use crate::api::names;
-use crate::api::status::ScheduledMachineStatus;
+use crate::api::status::{DesiredState, ScheduledMachineStatus};
 use crate::capi::machine::{Machine, machine_resource};
 use crate::controller::apply::Apply;
 use crate::controller::decide::decide;
@@ -172,21 +172,20 @@ async fn act(
     if let Some(error) = error {
         return Err(error.into());
     }
-    match &report.node_failure {
-        Some(failure) => {
-            let retry = context.backoff.failed(uid, attempt, failure.class);
-            Ok(wake(&decision.wake, retry))
-        }
-        None => {
-            context.backoff.forget(uid);
-            Ok(wake(&decision.wake, spread(Wake::CAP)))
-        }
+    if let Some(failure) = &report.node_failure {
+        let retry = context.backoff.failed(uid, attempt, failure.class);
+        return Ok(wake(&decision.wake, retry));
     }
+    context.backoff.forget(uid);
+    Ok(wake(&decision.wake, spread(Wake::CAP)))
 }
 
 /// A Machine whose label somebody took off leaves our watch as a deleted one does, and one that never had it (a
-/// stranger's) was never in it. So before its parts are cleared up, or new ones are made, its name is looked up live.
+/// stranger's) was never in it. So before one that the status remembers counts as gone, its parts are cleared up or new
+/// ones are made, its name is looked up live. Not while nothing may be touched: that may last, and asks for nothing.
 fn takes_the_machine_for_gone(snapshot: &Snapshot, decision: &Decision) -> bool {
+    let is_frozen = decision.ruling.state == DesiredState::AsIs || snapshot.is_capi_paused();
+    let remembers_one = snapshot.status.machine_ref.is_some() && !is_frozen;
     let acts_on_it = |effect: &Effect| match effect {
         Effect::CreateMachine(_) | Effect::DeleteChild { .. } | Effect::DeleteNode(_) => true,
         Effect::RemoveFinalizer { kinds } => !kinds.is_empty(),
@@ -197,8 +196,7 @@ fn takes_the_machine_for_gone(snapshot: &Snapshot, decision: &Decision) -> bool 
         | Effect::Cordon(_)
         | Effect::Uncordon(_) => false,
     };
-    let closes_the_books = decision.is_gone && snapshot.status.machine_ref.is_some();
-    snapshot.machine.is_none() && (closes_the_books || decision.effects.iter().any(acts_on_it))
+    snapshot.machine.is_none() && (remembers_one || decision.effects.iter().any(acts_on_it))
 }
 
 async fn live_machine(context: &Context, snapshot: &Snapshot) -> Result<Option<Machine>, PassError> {
