@@ -164,10 +164,11 @@ impl Given {
             let object = build::machine(s, templates, s.cluster.as_ref().unwrap());
             let made = Machine::decode(&object);
             s.machine = Some(Machine { uid: MACHINE.to_owned(), resource_version: "7".to_owned(), ..made });
-            let reference = |kind: &str, uid: &str| {
-                Some(ObjectRef { kind: kind.to_owned(), uid: Some(uid.to_owned()), ..ObjectRef::default() })
-            };
-            s.status.machine_ref = reference("Machine", MACHINE);
+            s.status.machine_ref = Some(ObjectRef {
+                kind: "Machine".to_owned(),
+                uid: Some(MACHINE.to_owned()),
+                ..ObjectRef::default()
+            });
             s.status.timers = Some(Timers { open_started_at: Some(t("09:00")), ..Timers::default() });
             s.status.last_run = Some(LastRun { opened_at: Some(t("09:00")), ..LastRun::default() });
             for child in &mut s.children {

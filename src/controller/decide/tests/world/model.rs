@@ -47,6 +47,7 @@ pub(super) struct Shown {
     pub(super) node: Option<Node>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "a world has many sides")]
 pub(super) struct World {
     /// Time that nobody can set.
     pub(super) real: Timestamp,
