@@ -17,7 +17,13 @@ async fn an_open_window_makes_a_machine_with_its_parts_and_a_node() {
     let world = World::start("open").await;
     let name = world.tenant.unique("ws");
     let created = world.create(&name, json!({})).await;
-    let sm = world.until_settled(&name, "Active").await;
+    world.until_settled(&name, "Active").await;
+    // The workload connection may open after the Machine is ready.
+    let sm = world
+        .until(&name, "on a Node it knows", |sm| {
+            sm.data["status"]["nodeRef"]["uid"].is_string() && is_true(sm, "Ready")
+        })
+        .await;
 
     let machine = world.tenant.machines().get(&name).await.unwrap();
     let (config, stub) = (world.tenant.stub_configs(), world.tenant.stub_machines());
