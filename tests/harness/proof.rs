@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::harness::binaries::Supplied;
 use crate::harness::build::{required, version};
 use crate::harness::plane::{ControlPlanes, Options};
@@ -46,6 +49,17 @@ async fn sigkill_of_the_tests_leaves_nothing() {
     if std::env::var_os(SACRIFICE).is_some() {
         sacrifice().await;
     }
+    leaves_nothing_after(Signal::SIGKILL);
+}
+
+/// Ctrl-C: the terminal sends it to the foreground group, in which the components are not.
+#[test]
+#[cfg(target_os = "linux")]
+fn sigint_of_the_tests_leaves_nothing() {
+    leaves_nothing_after(Signal::SIGINT);
+}
+
+fn leaves_nothing_after(signal: Signal) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "--nocapture", "proof::sigkill_of_the_tests_leaves_nothing"]);
     command.env(SACRIFICE, "1").stdout(Stdio::piped());
@@ -63,7 +77,7 @@ async fn sigkill_of_the_tests_leaves_nothing() {
     let dir = dir.expect("the child to come up");
     assert!(pids.len() >= 3 && pids.iter().all(|pid| alive(*pid)), "{pids:?}");
 
-    child.kill().unwrap();
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
     child.wait().unwrap();
 
     let deadline = Instant::now() + Duration::from_secs(20);
