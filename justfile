@@ -40,6 +40,6 @@ schedule-proof:
 bench-schedule:
     cargo bench --bench schedule
 
-# From the edge to the API server's audit log, over a hundred edges; a quarter of an hour on an idle machine.
+# From the edge to the API server's audit log, over a hundred edges; 36 minutes on an idle machine.
 edge-lag:
     cargo bench --bench edge_lag

@@ -31,7 +31,7 @@ const BOUND: i128 = 100;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(measure(size("EDGES_PER_MINUTE", 8), size("MINUTES", 13)));
+    runtime.block_on(measure(size("EDGES_PER_MINUTE", 3), size("MINUTES", 34)));
 }
 
 fn size(variable: &str, default: i64) -> i64 {
@@ -46,8 +46,8 @@ async fn measure(per_minute: i64, minutes: i64) {
     for nth in 0..per_minute * minutes {
         let name = world.tenant.unique("ws");
         let opens = first + SignedDuration::from_mins(nth / per_minute);
-        // Short, so that the machine of one edge has left before many others have come.
-        let closes = opens + SignedDuration::from_mins(2);
+        // Long after the last edge: what is measured is an opening, not an opening beside a closing.
+        let closes = opens + SignedDuration::from_hours(6);
         let window = json!([{"from": civil(opens), "to": civil(closes), "state": "Active"}]);
         let schedule = json!({"daysOfWeek": null, "hoursOfDay": null, "exceptions": window});
         world.create(&name, json!({ "schedule": schedule })).await;
