@@ -40,17 +40,15 @@ fn wait_for_old_machine(snapshot: &Snapshot, machine: &Machine) -> Plan {
     plan
 }
 
+/// The run began when its first object was made; every other timer belongs to a leaving, and there is none.
+fn opened(snapshot: &Snapshot) -> Timers {
+    let stored = snapshot.status.timers.as_ref().and_then(|timers| timers.open_started_at);
+    Timers { open_started_at: stored.or(Some(snapshot.now)), ..Timers::default() }
+}
+
 fn follow(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) -> Plan {
     let standing = if machine.is_ready() { lent(snapshot, ruling) } else { joining(snapshot, machine) };
-    let timers = Timers {
-        open_started_at: snapshot
-            .status
-            .timers
-            .as_ref()
-            .and_then(|t| t.open_started_at)
-            .or(Some(snapshot.now)),
-        ..Timers::default()
-    };
+    let timers = opened(snapshot);
     let mut plan = Plan::new(standing, timers);
     plan.effects.extend(build::machine_repair(snapshot, machine));
     plan.effects.extend(uncordon(snapshot));
@@ -126,15 +124,7 @@ fn build(snapshot: &Snapshot) -> Plan {
         }
     }
     effects.push(Effect::CreateMachine(Box::new(build::machine(snapshot, templates, cluster))));
-    let timers = Timers {
-        open_started_at: snapshot
-            .status
-            .timers
-            .as_ref()
-            .and_then(|t| t.open_started_at)
-            .or(Some(snapshot.now)),
-        ..Timers::default()
-    };
+    let timers = opened(snapshot);
     let mut plan = Plan::new(waiting("WaitingForBootstrap", "making the Machine".to_owned()), timers);
     plan.effects = effects;
     plan
