@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject};
@@ -41,26 +42,33 @@ pub struct Apply<'a> {
 }
 
 impl Apply<'_> {
-    /// In order, up to the first failure on the management side. What fails on the Node delays nothing.
+    /// In order, up to the first failure on the management side; what [`Effect::goes_beside`] allows goes side by side.
+    /// What fails on the Node delays nothing.
     pub async fn all(&self, effects: &[Effect]) -> (Report, Option<EffectError>) {
         let mut report = Report::default();
-        for effect in effects {
-            match self.one(effect).await {
-                Ok(made) => {
-                    tracing::info!(effect = effect.label(), "done");
-                    report.done += 1;
-                    report.made.extend(made);
+        for beside in effects.chunk_by(Effect::goes_beside) {
+            let outcomes = join_all(beside.iter().map(|effect| self.one(effect))).await;
+            let mut failed = None;
+            for (effect, outcome) in beside.iter().zip(outcomes) {
+                match outcome {
+                    Ok(made) => {
+                        tracing::info!(effect = effect.label(), "done");
+                        report.done += 1;
+                        report.made.extend(made);
+                    }
+                    Err(error) if effect.is_on_node() => {
+                        tracing::warn!(effect = effect.label(), %error, "failed on the workload side");
+                        report.node_failure = Some(Failure::from(&error));
+                    }
+                    // The first is told; the next pass meets the other again, if it lasts.
+                    Err(error) => failed = failed.or(Some(error)),
                 }
-                Err(error) if effect.is_on_node() => {
-                    tracing::warn!(effect = effect.label(), %error, "failed on the workload side");
-                    report.node_failure = Some(Failure::from(&error));
-                }
-                Err(error) => {
-                    // What was read is old: looked at again at once, and no news for anybody.
-                    let is_news = error.class() != Class::Conflict;
-                    report.failure = is_news.then(|| Failure::from(&error));
-                    return (report, Some(error));
-                }
+            }
+            if let Some(error) = failed {
+                // What was read is old: looked at again at once, and no news for anybody.
+                let is_news = error.class() != Class::Conflict;
+                report.failure = is_news.then(|| Failure::from(&error));
+                return (report, Some(error));
             }
         }
         (report, None)

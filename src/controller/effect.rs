@@ -93,6 +93,11 @@ impl Effect {
         }
     }
 
+    /// Neither needs the other, and both are waited for: the two parts of a Machine.
+    pub fn goes_beside(&self, next: &Self) -> bool {
+        matches!((self, next), (Self::CreateChild { .. }, Self::CreateChild { .. }))
+    }
+
     /// Goes to the workload cluster: its failure delays nothing on the management side.
     pub fn is_on_node(&self) -> bool {
         matches!(self, Self::Cordon(_) | Self::Uncordon(_) | Self::DeleteNode(_))
