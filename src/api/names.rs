@@ -45,6 +45,10 @@ pub const ANNOTATION_NODE_CLUSTER_NAMESPACE: &str = "cluster.x-k8s.io/cluster-na
 
 /// Cluster API's core group.
 pub const CAPI_GROUP: &str = "cluster.x-k8s.io";
+/// The `CustomResourceDefinition` of Machines.
+pub const CAPI_MACHINES: &str = "machines.cluster.x-k8s.io";
+/// The `CustomResourceDefinition` of Clusters.
+pub const CAPI_CLUSTERS: &str = "clusters.cluster.x-k8s.io";
 
 /// Field manager of everything the controller writes.
 pub const FIELD_MANAGER: &str = "5spot-controller";

@@ -1,4 +1,4 @@
-//! Cluster API's Machine and Cluster, v1beta2: what we read of them and what we write.
+//! Cluster API's Machine and Cluster as decisions know them, read from either version.
 //!
 //! Pure. Objects of others are read field by field and written by patch, so that fields we do not know survive.
 
@@ -6,33 +6,12 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, OwnerReference};
-use kube::core::{ApiResource, DynamicObject};
-use serde_json::{Value, json};
+use kube::core::DynamicObject;
+use serde_json::Value;
 
 use crate::api::names;
-
-/// The one version we speak for now; served from Cluster API 1.11 on.
-pub const VERSION: &str = "v1beta2";
-
-/// `machines.cluster.x-k8s.io`.
-pub fn machine_resource() -> ApiResource {
-    resource("Machine", "machines")
-}
-
-/// `clusters.cluster.x-k8s.io`.
-pub fn cluster_resource() -> ApiResource {
-    resource("Cluster", "clusters")
-}
-
-fn resource(kind: &str, plural: &str) -> ApiResource {
-    ApiResource {
-        group: names::CAPI_GROUP.to_owned(),
-        version: VERSION.to_owned(),
-        api_version: format!("{}/{VERSION}", names::CAPI_GROUP),
-        kind: kind.to_owned(),
-        plural: plural.to_owned(),
-    }
-}
+use crate::capi::duration;
+use crate::capi::version::Version;
 
 /// Bounds of Cluster API's own deletion steps, in seconds; absent or 0 means for ever.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +24,24 @@ pub struct DeletionLimits {
     pub node_deletion: Option<u64>,
 }
 
+impl DeletionLimits {
+    fn decode(machine: &Value, version: Version) -> Self {
+        let seconds = |name: &str| match version {
+            Version::V1Beta2 => {
+                machine.pointer(&format!("/spec/deletion/{name}Seconds")).and_then(Value::as_u64)
+            }
+            Version::V1Beta1 => {
+                machine.pointer(&format!("/spec/{name}")).and_then(Value::as_str).and_then(duration::seconds)
+            }
+        };
+        Self {
+            drain: seconds("nodeDrainTimeout"),
+            volume_detach: seconds("nodeVolumeDetachTimeout"),
+            node_deletion: seconds("nodeDeletionTimeout"),
+        }
+    }
+}
+
 /// What decisions need to know of a Machine.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Machine {
@@ -54,6 +51,8 @@ pub struct Machine {
     pub uid: String,
     /// For checked writes.
     pub resource_version: String,
+    /// Since when it exists.
+    pub created_at: Option<Timestamp>,
     /// Since when it is being deleted.
     pub deleted_at: Option<Timestamp>,
     /// All its labels.
@@ -66,35 +65,30 @@ pub struct Machine {
     pub node: Option<String>,
     /// `spec.providerID`.
     pub provider_id: Option<String>,
-    /// `spec.deletion`.
+    /// Bounds of its deletion.
     pub limits: DeletionLimits,
-    /// `status.conditions`.
+    /// Its conditions, in the words of v1beta2.
     pub conditions: Vec<Condition>,
 }
 
 impl Machine {
-    /// Reads a Machine; whatever is missing or odd reads as absent.
-    pub fn decode(object: &DynamicObject) -> Self {
+    /// Reads a Machine of that version; whatever is missing or odd reads as absent.
+    pub fn decode(object: &DynamicObject, version: Version) -> Self {
         let meta = &object.metadata;
         let text = |pointer: &str| object.data.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let seconds =
-            |name: &str| object.data.pointer(&format!("/spec/deletion/{name}")).and_then(Value::as_u64);
         Self {
             name: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
             resource_version: meta.resource_version.clone().unwrap_or_default(),
+            created_at: meta.creation_timestamp.as_ref().map(|at| at.0),
             deleted_at: meta.deletion_timestamp.as_ref().map(|at| at.0),
             labels: meta.labels.clone().unwrap_or_default(),
             annotations: meta.annotations.clone().unwrap_or_default(),
             owners: meta.owner_references.clone().unwrap_or_default(),
             node: text("/status/nodeRef/name").filter(|name| !name.is_empty()),
             provider_id: text("/spec/providerID").filter(|id| !id.is_empty()),
-            limits: DeletionLimits {
-                drain: seconds("nodeDrainTimeoutSeconds"),
-                volume_detach: seconds("nodeVolumeDetachTimeoutSeconds"),
-                node_deletion: seconds("nodeDeletionTimeoutSeconds"),
-            },
-            conditions: conditions(object),
+            limits: DeletionLimits::decode(&object.data, version),
+            conditions: conditions(&object.data, version),
         }
     }
 
@@ -128,153 +122,141 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Reads a Cluster; whatever is missing or odd reads as absent.
-    pub fn decode(object: &DynamicObject) -> Self {
+    /// Reads a Cluster of that version; whatever is missing or odd reads as absent.
+    pub fn decode(object: &DynamicObject, version: Version) -> Self {
         let flag = |pointer: &str| object.data.pointer(pointer).and_then(Value::as_bool).unwrap_or(false);
+        let (infrastructure_provisioned, control_plane_initialized) = match version {
+            Version::V1Beta2 => (
+                flag("/status/initialization/infrastructureProvisioned"),
+                flag("/status/initialization/controlPlaneInitialized"),
+            ),
+            // `status.controlPlaneReady` is another thing: it comes and goes.
+            Version::V1Beta1 => (
+                flag("/status/infrastructureReady"),
+                conditions(&object.data, version)
+                    .iter()
+                    .any(|said| said.type_ == "ControlPlaneInitialized" && said.status == "True"),
+            ),
+        };
+        let labels = object.metadata.labels.as_ref();
         Self {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             deleting: object.metadata.deletion_timestamp.is_some(),
             paused: flag("/spec/paused"),
-            infrastructure_provisioned: flag("/status/initialization/infrastructureProvisioned"),
-            control_plane_initialized: flag("/status/initialization/controlPlaneInitialized"),
-            watch_filter: object
-                .metadata
-                .labels
-                .as_ref()
-                .and_then(|l| l.get(names::LABEL_WATCH_FILTER))
-                .cloned(),
+            infrastructure_provisioned,
+            control_plane_initialized,
+            watch_filter: labels.and_then(|labels| labels.get(names::LABEL_WATCH_FILTER)).cloned(),
         }
     }
 }
 
-fn conditions(object: &DynamicObject) -> Vec<Condition> {
-    let listed = object.data.pointer("/status/conditions").and_then(Value::as_array);
+/// From 1.9 on Cluster API keeps the conditions of v1beta2 in v1beta1 too; those that have their place there are older,
+/// and of another shape.
+fn conditions(object: &Value, version: Version) -> Vec<Condition> {
+    let pointer = match version {
+        Version::V1Beta2 => "/status/conditions",
+        Version::V1Beta1 => "/status/v1beta2/conditions",
+    };
+    let listed = object.pointer(pointer).and_then(Value::as_array);
     // One by one: a condition of a shape we do not know hides no other.
     listed.into_iter().flatten().filter_map(|value| serde_json::from_value(value.clone()).ok()).collect()
 }
 
-/// A reference as v1beta2 has it: no version, no namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContractRef {
-    /// API group.
-    pub group: String,
-    /// Kind.
-    pub kind: String,
-    /// Name, in the Machine's namespace.
-    pub name: String,
-}
-
-impl ContractRef {
-    fn encode(&self) -> Value {
-        json!({ "apiGroup": self.group, "kind": self.kind, "name": self.name })
-    }
-}
-
-/// The part of a Machine's spec that we set at creation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MachineSpec {
-    /// The Cluster it joins.
-    pub cluster_name: String,
-    /// Its bootstrap object.
-    pub bootstrap: ContractRef,
-    /// Its infrastructure object.
-    pub infrastructure: ContractRef,
-    /// Bounds of its deletion.
-    pub limits: DeletionLimits,
-    /// Kubernetes version.
-    pub version: Option<String>,
-    /// Failure domain.
-    pub failure_domain: Option<String>,
-    /// Seconds ready before available.
-    pub min_ready_seconds: Option<i32>,
-    /// As Cluster API wants them.
-    pub readiness_gates: Vec<Value>,
-}
-
-impl MachineSpec {
-    /// `spec` of a new Machine.
-    pub fn encode(&self) -> Value {
-        let mut spec = json!({
-            "clusterName": self.cluster_name,
-            "bootstrap": { "configRef": self.bootstrap.encode() },
-            "infrastructureRef": self.infrastructure.encode(),
-            "deletion": encode_limits(&self.limits),
-        });
-        let mut set = |name: &str, value: Option<Value>| {
-            if let (Some(value), Some(fields)) = (value, spec.as_object_mut()) {
-                fields.insert(name.to_owned(), value);
-            }
-        };
-        set("version", self.version.clone().map(Value::from));
-        set("failureDomain", self.failure_domain.clone().map(Value::from));
-        set("minReadySeconds", self.min_ready_seconds.map(Value::from));
-        // An empty list is refused (minItems 1).
-        set(
-            "readinessGates",
-            (!self.readiness_gates.is_empty()).then(|| self.readiness_gates.clone().into()),
-        );
-        spec
-    }
-}
-
-/// `spec.deletion`, for a create or a merge patch.
-pub fn encode_limits(limits: &DeletionLimits) -> Value {
-    json!({
-        "nodeDrainTimeoutSeconds": limits.drain,
-        "nodeVolumeDetachTimeoutSeconds": limits.volume_detach,
-        "nodeDeletionTimeoutSeconds": limits.node_deletion,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn object(value: Value) -> DynamicObject {
         serde_json::from_value(value).unwrap()
     }
 
+    fn ready() -> Value {
+        json!({"type": "Ready", "status": "True", "reason": "Ready", "message": "",
+               "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    }
+
     #[test]
     fn a_machine_without_status_is_neither_ready_nor_on_a_node() {
-        let machine = Machine::decode(&object(json!({"metadata": {"name": "ws-1", "uid": "u"}, "spec": {}})));
-        assert_eq!((machine.name.as_str(), machine.uid.as_str(), machine.node.clone()), ("ws-1", "u", None));
-        assert!(!machine.is_ready());
+        for version in Version::ALL {
+            let bare = json!({"metadata": {"name": "ws-1", "uid": "u"}, "spec": {}});
+            let machine = Machine::decode(&object(bare), version);
+            assert_eq!(
+                (machine.name.as_str(), machine.uid.as_str(), machine.node.clone()),
+                ("ws-1", "u", None)
+            );
+            assert!(!machine.is_ready());
+            assert_eq!(machine.limits, DeletionLimits::default());
+        }
     }
 
     #[test]
     fn an_odd_condition_hides_no_other() {
-        let ready = json!({"type": "Ready", "status": "True", "reason": "Ready", "message": "",
-                           "lastTransitionTime": "2026-01-01T00:00:00Z"});
-        let machine = Machine::decode(&object(json!({
-            "metadata": {"name": "ws-1"},
-            "status": {"nodeRef": {"name": "n"}, "conditions": [{"type": 5}, ready]},
-        })));
+        let machine = Machine::decode(
+            &object(json!({
+                "metadata": {"name": "ws-1"},
+                "status": {"nodeRef": {"name": "n"}, "conditions": [{"type": 5}, ready()]},
+            })),
+            Version::V1Beta2,
+        );
         assert!(machine.is_ready());
     }
 
     #[test]
-    fn empty_lists_and_absent_fields_are_left_out_of_a_new_machine() {
-        let reference =
-            |kind: &str| ContractRef { group: "g".into(), kind: kind.into(), name: "ws-1".into() };
-        let spec = MachineSpec {
-            cluster_name: "grid".into(),
-            bootstrap: reference("B"),
-            infrastructure: reference("I"),
-            limits: DeletionLimits { drain: Some(300), volume_detach: Some(60), node_deletion: Some(960) },
-            version: None,
-            failure_domain: None,
-            min_ready_seconds: None,
-            readiness_gates: vec![],
-        };
+    fn one_machine_reads_the_same_in_both_versions() {
+        let metadata = json!({"name": "ws-1", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"});
+        let newer = object(json!({
+            "metadata": metadata,
+            "spec": {
+                "providerID": "stub://ws-1",
+                "deletion": {"nodeDrainTimeoutSeconds": 90, "nodeVolumeDetachTimeoutSeconds": 60,
+                             "nodeDeletionTimeoutSeconds": 3600},
+            },
+            "status": {"nodeRef": {"name": "n"}, "conditions": [ready()]},
+        }));
+        let older = object(json!({
+            "metadata": metadata,
+            "spec": {
+                "providerID": "stub://ws-1",
+                "nodeDrainTimeout": "1m30s", "nodeVolumeDetachTimeout": "1m0s", "nodeDeletionTimeout": "1h0m0s",
+            },
+            "status": {
+                "nodeRef": {"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "x"},
+                "conditions": [{"type": "Ready", "status": "False", "severity": "Info",
+                                "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+                "v1beta2": {"conditions": [ready()]},
+            },
+        }));
+        let read = Machine::decode(&newer, Version::V1Beta2);
+        assert_eq!(read, Machine::decode(&older, Version::V1Beta1));
         assert_eq!(
-            spec.encode(),
-            json!({
-                "clusterName": "grid",
-                "bootstrap": {"configRef": {"apiGroup": "g", "kind": "B", "name": "ws-1"}},
-                "infrastructureRef": {"apiGroup": "g", "kind": "I", "name": "ws-1"},
-                "deletion": {"nodeDrainTimeoutSeconds": 300, "nodeVolumeDetachTimeoutSeconds": 60,
-                             "nodeDeletionTimeoutSeconds": 960},
-            })
+            (read.limits.drain, read.limits.volume_detach, read.limits.node_deletion),
+            (Some(90), Some(60), Some(3600))
         );
+        assert!(read.is_ready() && read.created_at.is_some());
+    }
+
+    #[test]
+    fn one_cluster_reads_the_same_in_both_versions() {
+        let newer = object(json!({
+            "metadata": {"name": "grid", "uid": "c", "labels": {"cluster.x-k8s.io/watch-filter": "blue"}},
+            "spec": {"paused": true},
+            "status": {"initialization": {"infrastructureProvisioned": true, "controlPlaneInitialized": true}},
+        }));
+        let mut initialized = ready();
+        initialized["type"] = json!("ControlPlaneInitialized");
+        let older = object(json!({
+            "metadata": {"name": "grid", "uid": "c", "labels": {"cluster.x-k8s.io/watch-filter": "blue"}},
+            "spec": {"paused": true},
+            "status": {"infrastructureReady": true, "v1beta2": {"conditions": [initialized]}},
+        }));
+        let read = Cluster::decode(&newer, Version::V1Beta2);
+        assert_eq!(read, Cluster::decode(&older, Version::V1Beta1));
+        assert!(read.paused && read.infrastructure_provisioned && read.control_plane_initialized);
+        assert_eq!(read.watch_filter.as_deref(), Some("blue"));
+        // Not the same thing, and not taken for it.
+        let ready = object(json!({"metadata": {}, "status": {"controlPlaneReady": true}}));
+        assert!(!Cluster::decode(&ready, Version::V1Beta1).control_plane_initialized);
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::api::names;
 use crate::api::status::ObjectRef;
 use crate::capi::kinds::Role;
-use crate::capi::machine::{Machine, machine_resource};
+use crate::capi::machine::Machine;
 use crate::controller::effect::{Effect, NodeEdit};
 use crate::controller::error::{Class, EffectError, is_already_exists, is_not_found};
 use crate::controller::expect::{Expectations, Written};
@@ -82,10 +82,10 @@ impl Apply<'_> {
                 self.create(Made::Child(*role), resource, object).await.map(Some)
             }
             Effect::CreateMachine(object) => {
-                self.create(Made::Machine, &machine_resource(), object).await.map(Some)
+                self.create(Made::Machine, &self.machine(), object).await.map(Some)
             }
             Effect::PatchMachine { uid: _, patch } => self.patch_machine(patch).await.map(|()| None),
-            Effect::DeleteMachine { uid } => self.delete(&machine_resource(), uid).await.map(|()| None),
+            Effect::DeleteMachine { uid } => self.delete(&self.machine(), uid).await.map(|()| None),
             Effect::DeleteChild { resource, uid } => self.delete(resource, uid).await.map(|()| None),
             Effect::Cordon(edit) => {
                 let uid = &self.snapshot.object.uid;
@@ -104,6 +104,14 @@ impl Apply<'_> {
 
     fn objects(&self, resource: &ApiResource) -> Api<DynamicObject> {
         Api::namespaced_with(self.management.clone(), &self.snapshot.object.namespace, resource)
+    }
+
+    fn machine(&self) -> ApiResource {
+        self.snapshot.capi.version().machine()
+    }
+
+    fn controls(&self, found: &DynamicObject) -> bool {
+        self.snapshot.owns_machine(&Machine::decode(found, self.snapshot.capi.version()))
     }
 
     fn scheduled_machines(&self) -> Api<DynamicObject> {
@@ -230,7 +238,7 @@ impl Apply<'_> {
         };
         let is_recorded =
             found.uid().is_some() && recorded.as_ref().and_then(|r| r.uid.clone()) == found.uid();
-        let is_ours = is_labelled || is_recorded || self.snapshot.owns_machine(&Machine::decode(&found));
+        let is_ours = is_labelled || is_recorded || self.controls(&found);
         if is_ours && found.metadata.deletion_timestamp.is_none() {
             return Ok(found);
         }
@@ -241,7 +249,7 @@ impl Apply<'_> {
     }
 
     async fn patch_machine(&self, patch: &Value) -> Result<(), EffectError> {
-        let api = self.objects(&machine_resource());
+        let api = self.objects(&self.machine());
         let written =
             bounded("patch", api.patch(&self.snapshot.object.name, &params(), &Patch::Merge(patch))).await?;
         match written {

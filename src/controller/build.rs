@@ -7,8 +7,9 @@ use kube::core::{ApiResource, DynamicObject, TypeMeta};
 use serde_json::{Map, Value, json};
 
 use crate::api::names;
+use crate::capi::encode::{ContractRef, MachineSpec, encode_limits};
 use crate::capi::kinds::Role;
-use crate::capi::machine::{self, Cluster, ContractRef, DeletionLimits, Machine, MachineSpec};
+use crate::capi::machine::{Cluster, DeletionLimits, Machine};
 use crate::controller::effect::Effect;
 use crate::controller::snapshot::Snapshot;
 use crate::controller::target::{Limits, Template, Templates};
@@ -41,9 +42,10 @@ pub fn machine(snapshot: &Snapshot, templates: &Templates, cluster: &Cluster) ->
     let mut annotations = templates.machine_annotations.clone();
     annotations.insert(names::ANNOTATION_TEMPLATE_HASH.to_owned(), template_hash(templates));
     let reference = |template: &Template| ContractRef {
-        group: template.group().to_owned(),
+        api_version: template.api_version.clone(),
         kind: template.kind.clone(),
         name: snapshot.object.name.clone(),
+        namespace: snapshot.object.namespace.clone(),
     };
     let spec = MachineSpec {
         cluster_name: snapshot.target.cluster_name.clone(),
@@ -55,13 +57,14 @@ pub fn machine(snapshot: &Snapshot, templates: &Templates, cluster: &Cluster) ->
         min_ready_seconds: templates.min_ready_seconds,
         readiness_gates: templates.readiness_gates.iter().map(|gate| json!(gate)).collect(),
     };
-    let resource = machine::machine_resource();
+    let version = snapshot.capi.version();
+    let resource = version.machine();
     let mut metadata = metadata(snapshot, labels, annotations);
     metadata.owner_references = Some(owners(snapshot, cluster));
     DynamicObject {
         types: Some(TypeMeta { api_version: resource.api_version, kind: resource.kind }),
         metadata,
-        data: json!({ "spec": spec.encode() }),
+        data: json!({ "spec": spec.encode(version) }),
     }
 }
 
@@ -92,12 +95,7 @@ pub fn machine_repair(snapshot: &Snapshot, machine: &Machine) -> Option<Effect> 
         metadata.insert("ownerReferences".to_owned(), json!(all));
     }
     let mut patch = Map::new();
-    if machine.limits != limits(snapshot.target.limits) {
-        patch.insert(
-            "spec".to_owned(),
-            json!({ "deletion": machine::encode_limits(&limits(snapshot.target.limits)) }),
-        );
-    }
+    patch.extend(limits_patch(snapshot, machine));
     if metadata.is_empty() && patch.is_empty() {
         return None;
     }
@@ -144,13 +142,15 @@ pub fn machine_farewell(
     if !missing.is_empty() {
         metadata.insert("annotations".to_owned(), json!(missing));
     }
-    if machine.limits != limits(snapshot.target.limits) {
-        patch.insert(
-            "spec".to_owned(),
-            json!({ "deletion": machine::encode_limits(&limits(snapshot.target.limits)) }),
-        );
-    }
+    patch.extend(limits_patch(snapshot, machine));
     (!metadata.is_empty() || !patch.is_empty()).then(|| patch_machine(machine, metadata, patch))
+}
+
+/// `spec` of a patch that puts the bounds right.
+fn limits_patch(snapshot: &Snapshot, machine: &Machine) -> Option<(String, Value)> {
+    let wanted = limits(snapshot.target.limits);
+    (machine.limits != wanted)
+        .then(|| ("spec".to_owned(), Value::Object(encode_limits(&wanted, snapshot.capi.version()))))
 }
 
 /// Takes back what [`machine_farewell`] put on: its value says that it was us, an admin's own word stays.
@@ -234,15 +234,18 @@ fn owners(snapshot: &Snapshot, cluster: &Cluster) -> Vec<OwnerReference> {
             block_owner_deletion: controller.map(|_| false),
         };
     let object = &snapshot.object;
-    let capi = machine::cluster_resource().api_version;
+    let capi = snapshot.capi.version().api_version();
     vec![
         owner(names::API_VERSION, "ScheduledMachine", &object.name, &object.uid, Some(true)),
         owner(&capi, "Cluster", &snapshot.target.cluster_name, &cluster.uid, None),
     ]
 }
 
+/// The version counts: after an upgrade of Cluster API the garbage collector cannot follow one that is no longer served.
 fn same_owner(a: &OwnerReference, b: &OwnerReference) -> bool {
-    a.uid == b.uid && a.controller.unwrap_or(false) == b.controller.unwrap_or(false)
+    a.uid == b.uid
+        && a.api_version == b.api_version
+        && a.controller.unwrap_or(false) == b.controller.unwrap_or(false)
 }
 
 /// FNV-1a over the templates with sorted keys: the same on every replica and in every release.

@@ -5,7 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::condition::types;
 use crate::api::status::{DesiredState, Rule};
+use crate::capi::encode::has_min_ready_seconds;
 use crate::capi::kinds::Role;
+use crate::capi::version::Capi;
 use crate::controller::build;
 use crate::controller::effect::Decision;
 use crate::controller::error::Class;
@@ -164,6 +166,9 @@ fn references_valid(snapshot: &Snapshot, decision: &Decision, report: &Report) -
     if !faults.is_empty() {
         return Next::Say(Said::new(false, "SpecInvalid", words(&faults)));
     }
+    if let Capi::NotServed(why) = &snapshot.capi {
+        return Next::Say(Said::new(false, "ClusterApiNotServed", why.clone()));
+    }
     if snapshot.cluster.is_none() {
         let (name, namespace) = (&snapshot.target.cluster_name, &snapshot.object.namespace);
         let message = format!("Cluster {name} does not exist in namespace {namespace}");
@@ -182,7 +187,13 @@ fn references_valid(snapshot: &Snapshot, decision: &Decision, report: &Report) -
             Service::Unreachable(text) => return Next::Keep(Said::unknown("Resolving", text)),
         }
     }
-    Next::Say(Said::new(true, "Valid", "the spec is sound and what it names exists"))
+    let sound = "the spec is sound and what it names exists";
+    let asks = snapshot.target.templates.as_ref().is_ok_and(|made| made.min_ready_seconds.is_some());
+    if asks && !has_min_ready_seconds(snapshot.capi.version()) {
+        let text = format!("{sound}; minReadySeconds is left out, Machines have it from Cluster API 1.11 on");
+        return Next::Say(Said::new(true, "Valid", text));
+    }
+    Next::Say(Said::new(true, "Valid", sound))
 }
 
 fn workload_reachable(snapshot: &Snapshot) -> Next {

@@ -29,14 +29,12 @@ use futures::{FutureExt, StreamExt, stream};
 use kube::Client;
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::controller::Config;
-use kube::runtime::reflector::Store;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::{Controller, watcher};
 use tokio::sync::mpsc;
 
-use crate::api::names;
+use crate::capi::core::{Core, CoreNotice};
 use crate::capi::kinds::Kinds;
-use crate::capi::machine::{cluster_resource, machine_resource};
 use crate::runtime::Tasks;
 use crate::watch::{Notice, follow};
 use crate::workload::Workloads;
@@ -95,19 +93,21 @@ pub fn start(
 
     let backoff = Arc::new(retry::Backoff::default());
     let watches = Watches { client: &client, settings, waker: &waker, backoff: &backoff };
-    let machines = Writer::new(machine_resource());
-    let clusters = Writer::new(cluster_resource());
-    let world = World {
-        scheduled_machines: objects.as_reader(),
-        machines: machines.as_reader(),
-        clusters: clusters.as_reader(),
-        kinds,
-        workloads,
-    };
+    let (core_notices, mut core_changed) = mpsc::unbounded_channel();
+    let (core, core_actor) = Core::new(client.clone(), settings.namespace.clone(), core_notices);
+    tasks.spawn("Cluster API", core_actor);
+    let (wake, forgiving) = (waker.clone(), backoff.clone());
+    tasks.spawn("Cluster API notices", async move {
+        while let Some(notice) = core_changed.recv().await {
+            // Passes that failed before an upgrade or during an outage wait out delays that mean nothing now.
+            if matches!(notice, CoreNotice::View | CoreNotice::Recovered) {
+                forgiving.forget_all();
+            }
+            wake.core(&notice);
+        }
+    });
+    let world = World { scheduled_machines: objects.as_reader(), core, kinds, workloads };
     watches.spawn(tasks, &resource, objects, watcher::Config::default(), Waker::object);
-    let ours = watcher::Config::default().labels(names::LABEL_SCHEDULED_MACHINE);
-    watches.spawn(tasks, &machine_resource(), machines, ours, Waker::machine);
-    watches.spawn(tasks, &cluster_resource(), clusters, watcher::Config::default(), Waker::cluster);
     let context = Arc::new(Context {
         client,
         world,
@@ -159,18 +159,11 @@ async fn passes(
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let world = &context.world;
-    let ready = |store: Store<DynamicObject>| async move { store.wait_until_ready().await.is_ok() };
     let stop = stop.shared();
-    let all = async {
-        tokio::join!(
-            ready(world.scheduled_machines.clone()),
-            ready(world.machines.clone()),
-            ready(world.clusters.clone())
-        )
-    };
+    let all = async { tokio::join!(world.scheduled_machines.wait_until_ready(), world.core.known()) };
     tokio::select! {
         () = stop.clone() => return,
-        complete = all => if complete != (true, true, true) { return },
+        (complete, ()) = all => if complete.is_err() { return },
     }
     tracing::info!("caches complete, deciding begins");
     let keys =

@@ -10,8 +10,10 @@ use serde_json::Value;
 use crate::api::names;
 use crate::api::scheduled_machine::SecretKeyRef;
 use crate::api::status::ScheduledMachineStatus;
+use crate::capi::core::{Core, CoreView};
 use crate::capi::kinds::{KindView, Kinds, Role};
-use crate::capi::machine::{Cluster, Machine, cluster_resource, machine_resource};
+use crate::capi::machine::{Cluster, Machine};
+use crate::capi::version::{Capi, Version};
 use crate::controller::expect::{Cache, Seen};
 use crate::controller::report::Made;
 use crate::controller::snapshot::{Child, ChildObject, Node, Object, Service, Snapshot};
@@ -23,10 +25,8 @@ use crate::workload::{ConnectionKey, Reach, View, Workloads};
 pub struct World {
     /// ScheduledMachines, undecoded: one bad object must not hide the others.
     pub scheduled_machines: Store<DynamicObject>,
-    /// Machines with our label.
-    pub machines: Store<DynamicObject>,
-    /// Clusters.
-    pub clusters: Store<DynamicObject>,
+    /// Cluster API: its version, Machines with our label, and Clusters.
+    pub core: Core,
     /// Bootstrap and infrastructure kinds, and our objects of each.
     pub kinds: Kinds,
     /// Workload clusters and their Nodes.
@@ -46,20 +46,28 @@ pub fn connection_key(namespace: &str, kubeconfig: SecretKeyRef) -> ConnectionKe
 }
 
 impl World {
-    /// One ScheduledMachine and all around it.
-    pub fn snapshot(&self, raw: &DynamicObject, now: Timestamp) -> Snapshot {
+    /// One ScheduledMachine and all around it; `None` while nothing can be said of Machines and Clusters.
+    pub fn snapshot(&self, raw: &DynamicObject, now: Timestamp) -> Option<Snapshot> {
         let object = object(raw);
         let target = Target::read(raw.data.get("spec").unwrap_or(&Value::Null));
         let status = status(raw);
-        let cluster = self.cluster(&object.namespace, &target.cluster_name);
-        let machine = self.machine(&object.namespace, &object.name);
+        let (capi, cluster, machine) = match self.core.view() {
+            CoreView::Resolving => return None,
+            CoreView::NotServed(why) => (Capi::NotServed(why), None, None),
+            CoreView::Served { version, machines, clusters } => (
+                Capi::Served(version),
+                cluster(&clusters, version, &object.namespace, &target.cluster_name),
+                machine(&machines, version, &object.namespace, &object.name),
+            ),
+        };
         let view = self.workload(&object, &target, cluster.as_ref());
         let node_name = machine
             .as_ref()
             .and_then(|machine| machine.node.clone())
             .or_else(|| status.node_ref.as_ref().map(|node| node.name.clone()));
-        Snapshot {
+        Some(Snapshot {
             now,
+            capi,
             children: self.children(&object, &target, &status),
             node: node_name.and_then(|name| node(&view, &name)),
             reach: view.reach,
@@ -68,7 +76,7 @@ impl World {
             status,
             cluster,
             machine,
-        }
+        })
     }
 
     /// What the caches show, for the notes of what was written.
@@ -90,16 +98,6 @@ impl World {
                 Some((node.uid.clone(), node.resource_version.clone()))
             }
         }
-    }
-
-    fn cluster(&self, namespace: &str, name: &str) -> Option<Cluster> {
-        let key = ObjectRef::new_with(name, cluster_resource()).within(namespace);
-        self.clusters.get(&key).map(|object| Cluster::decode(&object))
-    }
-
-    fn machine(&self, namespace: &str, name: &str) -> Option<Machine> {
-        let key = ObjectRef::new_with(name, machine_resource()).within(namespace);
-        self.machines.get(&key).map(|object| Machine::decode(&object))
     }
 
     /// No Cluster, no connection: its Secret belongs to whoever deletes the Cluster.
@@ -165,6 +163,16 @@ impl World {
         };
         children.get(&ObjectRef::new_with(&object.name, resource).within(&object.namespace))
     }
+}
+
+fn cluster(store: &Store<DynamicObject>, version: Version, namespace: &str, name: &str) -> Option<Cluster> {
+    let key = ObjectRef::new_with(name, version.cluster()).within(namespace);
+    store.get(&key).map(|object| Cluster::decode(&object, version))
+}
+
+fn machine(store: &Store<DynamicObject>, version: Version, namespace: &str, name: &str) -> Option<Machine> {
+    let key = ObjectRef::new_with(name, version.machine()).within(namespace);
+    store.get(&key).map(|object| Machine::decode(&object, version))
 }
 
 fn object(raw: &DynamicObject) -> Object {

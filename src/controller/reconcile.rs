@@ -13,7 +13,8 @@ use tracing::Instrument;
 
 use crate::api::names;
 use crate::api::status::{DesiredState, ScheduledMachineStatus};
-use crate::capi::machine::{Machine, machine_resource};
+use crate::capi::machine::Machine;
+use crate::capi::version::Capi;
 use crate::controller::apply::Apply;
 use crate::controller::decide::decide;
 use crate::controller::effect::{Decision, Effect, Wake};
@@ -80,7 +81,10 @@ pub struct PassFailed {
 }
 
 async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFailed> {
-    let mut snapshot = context.world.snapshot(raw, observe::now());
+    // Between two versions of Cluster API: whatever comes next wakes every object.
+    let Some(mut snapshot) = context.world.snapshot(raw, observe::now()) else {
+        return Ok(Action::await_change());
+    };
     if !context.expectations.are_met(&snapshot.object.uid, |cache| context.world.seen(&snapshot, raw, cache))
     {
         return Ok(Action::requeue(BEHIND));
@@ -200,11 +204,12 @@ fn takes_the_machine_for_gone(snapshot: &Snapshot, decision: &Decision) -> bool 
 }
 
 async fn live_machine(context: &Context, snapshot: &Snapshot) -> Result<Option<Machine>, PassError> {
+    let Capi::Served(version) = snapshot.capi else { return Ok(None) };
     let api: Api<DynamicObject> =
-        Api::namespaced_with(context.client.clone(), &snapshot.object.namespace, &machine_resource());
+        Api::namespaced_with(context.client.clone(), &snapshot.object.namespace, &version.machine());
     let live = tokio::time::timeout(CALL, api.get_opt(&snapshot.object.name)).await;
     let live = live.map_err(|_| PassError::Timeout("get"))?;
-    Ok(live.map_err(|error| PassError::Look(error.into()))?.map(|object| Machine::decode(&object)))
+    Ok(live.map_err(|error| PassError::Look(error.into()))?.map(|object| Machine::decode(&object, version)))
 }
 
 /// Before what cannot be taken back the object is read live: a cache may not know yet that the user changed her mind.

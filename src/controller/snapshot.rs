@@ -6,6 +6,7 @@ use kube::core::ApiResource;
 use crate::api::status::ScheduledMachineStatus;
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, Machine};
+use crate::capi::version::Capi;
 use crate::controller::target::Target;
 use crate::workload::Reach;
 
@@ -20,6 +21,8 @@ pub struct Snapshot {
     pub target: Target,
     /// Its status as last written.
     pub status: ScheduledMachineStatus,
+    /// What of Cluster API is served; decides how Machines are written.
+    pub capi: Capi,
     /// Its Cluster.
     pub cluster: Option<Cluster>,
     /// The Machine of its name, ours or not.

@@ -8,7 +8,6 @@ use crate::api::status::{
     DecisionStatus, DesiredState, LastRun, NodeRef, ObjectRef, Rule, ScheduledMachineStatus, Timers,
 };
 use crate::capi::kinds::Role;
-use crate::capi::machine::machine_resource;
 use crate::controller::conditions;
 use crate::controller::decide::rule::schedule_instant;
 use crate::controller::effect::Decision;
@@ -201,7 +200,7 @@ fn last_run(snapshot: &Snapshot, decision: &Decision, is_gone: bool) -> Option<L
 /// Remembered until that run is closed in the books, also where the Machine went while nothing could be decided.
 fn machine_ref(snapshot: &Snapshot, report: &Report) -> Option<ObjectRef> {
     let known = snapshot.own_machine().map(|machine| ObjectRef {
-        api_version: machine_resource().api_version,
+        api_version: snapshot.capi.version().api_version(),
         kind: "Machine".to_owned(),
         name: machine.name.clone(),
         namespace: Some(snapshot.object.namespace.clone()),

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::api::names;
+use crate::capi::core::CoreNotice;
 use crate::capi::kinds::KindNotice;
 use crate::controller::observe::connection_key;
 use crate::controller::target::Target;
@@ -60,8 +61,17 @@ impl Waker {
         self.wake(&object.namespace().unwrap_or_default(), &object.name_any());
     }
 
+    /// Something about Cluster API.
+    pub fn core(&self, notice: &CoreNotice) {
+        match notice {
+            CoreNotice::View | CoreNotice::Recovered => self.everything(),
+            CoreNotice::Machine(machine) => self.machine(machine),
+            CoreNotice::Cluster(cluster) => self.cluster(cluster),
+        }
+    }
+
     /// A Machine changed: by label, or (the predecessor's, and after `clusterctl move`) by controller reference.
-    pub fn machine(&self, machine: &DynamicObject) {
+    fn machine(&self, machine: &DynamicObject) {
         let owner = machine
             .owner_references()
             .iter()
@@ -73,7 +83,7 @@ impl Waker {
     }
 
     /// A Cluster changed: all objects that name it.
-    pub fn cluster(&self, cluster: &DynamicObject) {
+    fn cluster(&self, cluster: &DynamicObject) {
         let (namespace, name) = (cluster.namespace(), cluster.name_any());
         self.all(|object| {
             object.namespace() == namespace && text(object, "/spec/clusterName") == Some(&name)

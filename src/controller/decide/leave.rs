@@ -4,7 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::api::condition::{Phase, types};
 use crate::api::status::{Blocker, DesiredState, Leaving, LeavingStage, Manner, Rule, Timers};
-use crate::capi::machine::{Machine, machine_resource};
+use crate::capi::machine::Machine;
+use crate::capi::version::Capi;
 use crate::controller::build;
 use crate::controller::decide::Plan;
 use crate::controller::decide::rule::Ruling;
@@ -214,7 +215,12 @@ fn gone(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
                 None
             }
         });
-        let kinds = std::iter::once(machine_resource()).chain(children).collect();
+        // With the kind Machine itself all Machines are gone.
+        let machines = match &snapshot.capi {
+            Capi::Served(version) => Some(version.machine()),
+            Capi::NotServed(_) => None,
+        };
+        let kinds = machines.into_iter().chain(children).collect();
         plan.effects.push(Effect::RemoveFinalizer { kinds });
     } else {
         let message = format!("looking whether any {} is left", looking.join(" or "));

@@ -4,6 +4,7 @@ use crate::api::condition::Phase;
 use crate::api::status::Timers;
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, Machine};
+use crate::capi::version::Capi;
 use crate::controller::build;
 use crate::controller::decide::Plan;
 use crate::controller::decide::leave::{edit, stale_node, uncordon};
@@ -13,6 +14,9 @@ use crate::controller::snapshot::{Child, Service, Snapshot};
 use crate::controller::target::Templates;
 
 pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
+    if let Capi::NotServed(why) = &snapshot.capi {
+        return blocked(snapshot, stalled("ClusterApiNotServed", why.clone()));
+    }
     match &snapshot.machine {
         Some(machine) if !snapshot.owns_machine(machine) => {
             blocked(snapshot, name_taken("Machine", snapshot))

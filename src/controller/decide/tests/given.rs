@@ -11,6 +11,7 @@ use crate::api::status::{
 };
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, Machine};
+use crate::capi::version::{Capi, Version};
 use crate::controller::build;
 use crate::controller::decide::decide;
 use crate::controller::effect::{Decision, Effect};
@@ -99,6 +100,7 @@ pub(super) fn given() -> Given {
         },
         target: Target::read(&raw),
         status: ScheduledMachineStatus::default(),
+        capi: Capi::Served(Version::V1Beta2),
         cluster: Some(Cluster {
             uid: "uid-of-the-cluster".to_owned(),
             infrastructure_provisioned: true,
@@ -162,7 +164,7 @@ impl Given {
         self.with(|s| {
             let templates = s.target.templates.as_ref().unwrap();
             let object = build::machine(s, templates, s.cluster.as_ref().unwrap());
-            let made = Machine::decode(&object);
+            let made = Machine::decode(&object, s.capi.version());
             s.machine = Some(Machine { uid: MACHINE.to_owned(), resource_version: "7".to_owned(), ..made });
             s.status.machine_ref = Some(ObjectRef {
                 kind: "Machine".to_owned(),

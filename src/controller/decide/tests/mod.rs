@@ -9,4 +9,5 @@ mod opening;
 mod rules;
 mod said;
 mod status;
+mod versions;
 mod world;

@@ -16,11 +16,11 @@ fn patch(effect: Option<Effect>) -> Option<Value> {
     })
 }
 
-fn repair(given: &Given) -> Option<Value> {
+pub(super) fn repair(given: &Given) -> Option<Value> {
     patch(machine_repair(&given.s, given.s.machine.as_ref().unwrap()))
 }
 
-fn farewell(given: &Given, no_drain: bool, no_volumes: bool) -> Option<Value> {
+pub(super) fn farewell(given: &Given, no_drain: bool, no_volumes: bool) -> Option<Value> {
     patch(machine_farewell(&given.s, given.s.machine.as_ref().unwrap(), no_drain, no_volumes))
 }
 

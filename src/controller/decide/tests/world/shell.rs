@@ -8,6 +8,7 @@ use crate::api::names;
 use crate::api::status::{ObjectRef, ScheduledMachineStatus};
 use crate::capi::kinds::Role;
 use crate::capi::machine::{DeletionLimits, Machine};
+use crate::capi::version::{Capi, Version};
 use crate::controller::decide::decide;
 use crate::controller::decide::tests::given::{SM, child};
 use crate::controller::effect::{Effect, NodeEdit};
@@ -111,6 +112,7 @@ impl World {
         let named = named.or_else(|| status.node_ref.as_ref().map(|node| node.name.clone()));
         let has_cluster = shown.cluster.is_some();
         Snapshot {
+            capi: Capi::Served(Version::V1Beta2),
             now: self.wall(),
             object: shown.object.clone(),
             target,
@@ -274,7 +276,7 @@ impl World {
         let bootstrap = kind("/spec/bootstrap/configRef/kind");
         let infrastructure = kind("/spec/infrastructureRef/kind");
         let uid = self.uid();
-        let machine = Machine { uid: uid.clone(), ..Machine::decode(object) };
+        let machine = Machine { uid: uid.clone(), ..Machine::decode(object, snapshot.capi.version()) };
         self.add_machine(machine, bootstrap, infrastructure);
         Ok((Made::Machine, reference("cluster.x-k8s.io/v1beta2", "Machine", &uid)))
     }
