@@ -44,6 +44,11 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "GROUPS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allowed_api_groups: Option<String>,
+    /// Machines made at one time, 1 to 1000; of those that wait the highest priority goes first
+    /// [default: 12] [env: `MAX_CONCURRENT_CREATES`]
+    #[arg(long, value_name = "COUNT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_concurrent_creates: Option<String>,
     /// Log decisions in detail (debug), unless `RUST_LOG` says otherwise
     #[arg(short, long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -11,12 +11,20 @@ use crate::cli::ControllerArgs;
 pub const KNOWN_GROUPS: [&str; 3] =
     ["bootstrap.cluster.x-k8s.io", "infrastructure.cluster.x-k8s.io", "k0smotron.io"];
 
+/// Machines made at one time, unless configured. Each has its two parts created side by side and then its Machine, through
+/// Cluster API's webhooks: more at
+/// once do not end sooner on an API server of usual size, and an edge of this many machines waits for nobody.
+pub const CONCURRENT_CREATES: u16 = 12;
+/// More would be no bound.
+const MOST_CONCURRENT_CREATES: u16 = 1000;
+
 /// Each key with its variable.
-const VARIABLES: [(&str, &str); 5] = [
+const VARIABLES: [(&str, &str); 6] = [
     ("RUST_LOG", "log"),
     ("RUST_LOG_FORMAT", "log_format"),
     ("WATCH_NAMESPACE", "watch_namespace"),
     ("ALLOWED_API_GROUPS", "allowed_api_groups"),
+    ("MAX_CONCURRENT_CREATES", "max_concurrent_creates"),
     ("POD_NAME", "pod_name"),
 ];
 
@@ -41,6 +49,8 @@ pub struct ControllerConfig {
     pub watch_namespace: Option<String>,
     /// API groups that bootstrap and infrastructure objects may be of.
     pub allowed_groups: Vec<String>,
+    /// Machines made at one time; of those that wait the highest `priority` goes first.
+    pub concurrent_creates: u16,
     /// Name in our Events.
     pub instance: String,
 }
@@ -74,6 +84,8 @@ struct Raw {
     watch_namespace: Option<String>,
     #[serde(deserialize_with = "text")]
     allowed_api_groups: Option<String>,
+    #[serde(deserialize_with = "text")]
+    max_concurrent_creates: Option<String>,
     #[serde(deserialize_with = "text")]
     pod_name: Option<String>,
     verbose: bool,
@@ -126,9 +138,22 @@ fn from(sources: &Figment) -> Result<ControllerConfig, ConfigError> {
         log: raw.log.unwrap_or(default_log),
         log_format,
         watch_namespace: raw.watch_namespace,
+        concurrent_creates: concurrent_creates(raw.max_concurrent_creates)?,
         allowed_groups: KNOWN_GROUPS.into_iter().chain(extra).map(str::to_owned).collect(),
         instance: raw.pod_name.unwrap_or_else(|| "5spot-controller".to_owned()),
     })
+}
+
+fn concurrent_creates(text: Option<String>) -> Result<u16, ConfigError> {
+    let Some(text) = text else { return Ok(CONCURRENT_CREATES) };
+    match text.parse() {
+        Ok(count) if (1..=MOST_CONCURRENT_CREATES).contains(&count) => Ok(count),
+        _ => Err(ConfigError::Value {
+            source_name: "--max-concurrent-creates (MAX_CONCURRENT_CREATES)",
+            value: text,
+            fix: "a whole number from 1 to 1000",
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +190,20 @@ mod tests {
     fn a_wrong_value_names_its_source_and_the_fix() {
         let error = read(&[("RUST_LOG_FORMAT", "xml")], &ControllerArgs::default()).unwrap_err();
         assert_eq!(error.to_string(), "--log-format (RUST_LOG_FORMAT)=\"xml\": json or text");
+    }
+
+    #[test]
+    fn the_bound_on_creates_is_a_positive_number() {
+        let read = |text: &str| read(&[("MAX_CONCURRENT_CREATES", text)], &ControllerArgs::default());
+        assert_eq!(read("2").unwrap().concurrent_creates, 2);
+        assert_eq!(read("").unwrap().concurrent_creates, CONCURRENT_CREATES);
+        for wrong in ["0", "-1", "many", "1001", "70000"] {
+            let error = read(wrong).unwrap_err().to_string();
+            let expected = format!(
+                "--max-concurrent-creates (MAX_CONCURRENT_CREATES)={wrong:?}: a whole number from 1 to 1000"
+            );
+            assert_eq!(error, expected);
+        }
     }
 
     #[test]

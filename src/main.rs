@@ -50,6 +50,7 @@ fn run_controller(typed: &ControllerArgs) -> ExitCode {
     let settings = Settings {
         namespace: config.watch_namespace,
         allowed_groups: config.allowed_groups,
+        concurrent_creates: config.concurrent_creates,
         instance: config.instance,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 
-use crate::api::condition::Phase;
+use crate::api::condition::{Phase, types};
 use crate::api::names;
 use crate::api::status::ScheduledMachineStatus;
 use crate::controller::snapshot::Snapshot;
@@ -15,8 +15,14 @@ const LONGEST_NOTE: usize = 1024;
 /// ends the names it makes up itself, the server refuses the prefix.
 const LONGEST_NAME: usize = 200;
 
-/// The Event of this pass, if it changed the phase or found a new trouble.
-pub fn transition(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance: &str) -> Option<Event> {
+/// The Events of a pass: what is another in the status that it wrote than in the one before. So a restart tells nothing
+/// twice, and a pass whose status could not be written tells nothing.
+pub fn of_pass(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance: &str) -> Vec<Event> {
+    [phase(snapshot, after, instance), overdue(snapshot, after, instance)].into_iter().flatten().collect()
+}
+
+/// Another phase, or a new trouble in the same.
+fn phase(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance: &str) -> Option<Event> {
     let before = &snapshot.status;
     let (from, to) = (before.phase, after.phase?);
     let reason = |status: &ScheduledMachineStatus| {
@@ -38,6 +44,15 @@ pub fn transition(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance:
     let came_from = from.map_or_else(|| "new".to_owned(), |phase| format!("{phase:?}"));
     let note = format!("{came_from} -> {to:?}: {}", after.message.as_deref().unwrap_or_default());
     Some(event(snapshot, kind, &reason(after)?, &format!("PhaseTransitionTo{to:?}"), &note, instance))
+}
+
+/// The promised instant has passed, and the owner does not have her machine.
+fn overdue(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance: &str) -> Option<Event> {
+    let said = |status: &'_ ScheduledMachineStatus| {
+        status.conditions.iter().find(|condition| condition.type_ == types::HAND_BACK_OVERDUE).cloned()
+    };
+    let late = said(after).filter(|_| said(&snapshot.status).is_none())?;
+    Some(event(snapshot, "Warning", types::HAND_BACK_OVERDUE, "HandBack", &late.message, instance))
 }
 
 fn event(snapshot: &Snapshot, kind: &str, reason: &str, action: &str, note: &str, instance: &str) -> Event {

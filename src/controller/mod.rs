@@ -18,6 +18,7 @@ pub mod retry;
 pub mod snapshot;
 pub mod status;
 pub mod target;
+pub mod turn;
 pub mod watch;
 
 use std::collections::HashSet;
@@ -41,10 +42,12 @@ use crate::workload::Workloads;
 use observe::{World, connection_key};
 use reconcile::Context;
 use target::Target;
+use turn::Turns;
 use watch::{Key, Waker, collection, scheduled_machine_resource};
 
-/// Passes at one time. A pass waits on the network, not on a processor; the API server's own fairness does the rest.
-const CONCURRENCY: u16 = 16;
+/// Passes beyond those that may make machines: however many of these wait for an answer, a kill switch or the end of a
+/// window finds a place. A pass waits on the network, not on a processor; the API server's own fairness does the rest.
+const OTHER_PASSES: u16 = 4;
 /// How often workload connections that nobody uses any more are closed. Cache only.
 const TIDY: Duration = Duration::from_secs(60);
 
@@ -55,6 +58,8 @@ pub struct Settings {
     pub namespace: Option<String>,
     /// API groups that bootstrap and infrastructure objects may be of.
     pub allowed_groups: Vec<String>,
+    /// Machines made at one time.
+    pub concurrent_creates: u16,
     /// Name in our Events.
     pub instance: String,
 }
@@ -92,6 +97,7 @@ pub fn start(
     });
 
     let backoff = Arc::new(retry::Backoff::default());
+    let turns = Turns::new(usize::from(settings.concurrent_creates), waker.clone());
     let watches = Watches { client: &client, settings, waker: &waker, backoff: &backoff };
     let (core_notices, mut core_changed) = mpsc::unbounded_channel();
     let (core, core_actor) = Core::new(client.clone(), settings.namespace.clone(), core_notices);
@@ -113,10 +119,12 @@ pub fn start(
         world,
         expectations: expect::Expectations::default(),
         backoff,
+        turns,
         instance: settings.instance.clone(),
     });
     tasks.spawn("tidy", tidy(context.clone()));
-    tasks.spawn("passes", passes(context, received, stop));
+    let concurrency = settings.concurrent_creates.saturating_add(OTHER_PASSES);
+    tasks.spawn("passes", passes(context, concurrency, received, stop));
 }
 
 struct Watches<'a> {
@@ -155,6 +163,7 @@ impl Watches<'_> {
 /// Decisions begin when every cache is complete: half a picture looks like a machine that is gone.
 async fn passes(
     context: Arc<Context>,
+    concurrency: u16,
     received: mpsc::UnboundedReceiver<Key>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
@@ -166,13 +175,19 @@ async fn passes(
         (complete, ()) = all => if complete.is_err() { return },
     }
     tracing::info!("caches complete, deciding begins");
+    // Whoever is due already is known before the first is asked: after an outage too the order is that of priorities.
+    for raw in world.scheduled_machines.state() {
+        if let Some(snapshot) = world.snapshot(&raw, observe::now()) {
+            context.turns.foresee(&snapshot, &decide::decide(&snapshot));
+        }
+    }
     let keys =
         stream::unfold(received, |mut received| async move { Some((received.recv().await?, received)) });
     let objects = context.world.scheduled_machines.clone();
     // Our own adapter feeds the store and the keys; the controller's own trigger stays silent, and so no error of a
     // watch can ever slow the queue.
     Controller::for_stream_with(stream::pending(), objects, scheduled_machine_resource())
-        .with_config(Config::default().concurrency(CONCURRENCY))
+        .with_config(Config::default().concurrency(concurrency))
         .reconcile_on(keys)
         .graceful_shutdown_on(stop)
         .run(reconcile::reconcile, reconcile::error_policy, context)
@@ -191,6 +206,16 @@ async fn tidy(context: Arc<Context>) {
         let there: HashSet<&str> = objects.iter().filter_map(|o| o.metadata.uid.as_deref()).collect();
         context.backoff.retain(|uid| there.contains(uid));
         context.expectations.retain(|uid| there.contains(uid));
+        let names: HashSet<_> = objects
+            .iter()
+            .map(|o| {
+                (
+                    o.metadata.namespace.clone().unwrap_or_default(),
+                    o.metadata.name.clone().unwrap_or_default(),
+                )
+            })
+            .collect();
+        context.turns.retain(|who| names.contains(who));
         let used: HashSet<_> = objects
             .iter()
             .filter_map(|object| {

@@ -76,6 +76,7 @@ impl World {
             status,
             cluster,
             machine,
+            waits_for_turn: false,
         })
     }
 

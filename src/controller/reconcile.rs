@@ -24,6 +24,7 @@ use crate::controller::observe::{self, World, connection_key};
 use crate::controller::report::{Failure, Report};
 use crate::controller::retry::{Backoff, spread};
 use crate::controller::snapshot::Snapshot;
+use crate::controller::turn::{MOMENT, NET, Permit, Turn, Turns};
 use crate::controller::watch::scheduled_machine_resource;
 use crate::controller::{events, status};
 
@@ -42,6 +43,8 @@ pub struct Context {
     pub expectations: Expectations,
     /// Failures in a row.
     pub backoff: Arc<Backoff>,
+    /// Who may make a machine now.
+    pub turns: Turns,
     /// Name in our Events: `POD_NAME`.
     pub instance: String,
 }
@@ -59,8 +62,8 @@ pub async fn reconcile(raw: Arc<DynamicObject>, context: Arc<Context>) -> Result
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the controller runtime asks for")]
 pub fn error_policy(raw: Arc<DynamicObject>, error: &PassFailed, context: Arc<Context>) -> Action {
     let uid = raw.uid().unwrap_or_default();
-    let PassFailed { attempt, error } = error;
-    let delay = context.backoff.failed(&uid, attempt, error.class());
+    let PassFailed { attempt, error, wake } = error;
+    let delay = sooner(wake, context.backoff.failed(&uid, attempt, error.class()));
     let (namespace, name, step) = (raw.namespace(), raw.name_any(), error.label());
     let retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
     if error.class() == Class::Conflict {
@@ -78,6 +81,8 @@ pub struct PassFailed {
     attempt: String,
     #[source]
     error: PassError,
+    /// When to look again at the latest.
+    wake: Wake,
 }
 
 async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFailed> {
@@ -92,9 +97,17 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFail
     let mut decision = decide(&snapshot);
     let attempt = attempt(raw, &decision);
     if let Some(left) = context.backoff.held(&snapshot.object.uid, &attempt) {
-        return Ok(Action::requeue(left));
+        context.turns.step_aside(&snapshot.object);
+        return Ok(Action::requeue(sooner(&decision.wake, left)));
     }
-    let failed = |error: PassError| PassFailed { attempt: attempt.clone(), error };
+    let at = decision.wake;
+    let failed = |error: PassError| PassFailed { attempt: attempt.clone(), error, wake: at };
+    let permit = match context.turns.ask(&snapshot, &decision) {
+        Turn::Go(permit) => permit,
+        Turn::Wait(waited) => {
+            return wait_for_turn(raw, context, &mut snapshot, waited).await.map_err(failed);
+        }
+    };
     let look = match look(raw, context, &mut snapshot, &mut decision).await {
         Err(error) if error.class() == Class::Permanent => Some(error),
         look => {
@@ -108,7 +121,23 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFail
         write_status(context, raw, &snapshot, &decision, &report).await.map_err(failed)?;
         return Err(failed(error));
     }
-    act(raw, context, &snapshot, &decision, &attempt).await.map_err(failed)
+    act(raw, context, &snapshot, &decision, &attempt, permit).await.map_err(failed)
+}
+
+/// Others come first. Who waits for longer than a moment says so; either way the pass ends, and the turn wakes it.
+async fn wait_for_turn(
+    raw: &DynamicObject,
+    context: &Context,
+    snapshot: &mut Snapshot,
+    waited: Duration,
+) -> Result<Action, PassError> {
+    if waited < MOMENT {
+        return Ok(Action::requeue(MOMENT.saturating_sub(waited)));
+    }
+    snapshot.waits_for_turn = true;
+    let decision = decide(snapshot);
+    write_status(context, raw, snapshot, &decision, &Report::default()).await?;
+    Ok(wake(&decision.wake, spread(NET)))
 }
 
 /// What this pass is about to try, as far as it matters for waiting before it is tried again: an edit, another verdict
@@ -148,6 +177,7 @@ async fn act(
     snapshot: &Snapshot,
     decision: &Decision,
     attempt: &str,
+    permit: Option<Permit>,
 ) -> Result<Action, PassError> {
     let uid = &snapshot.object.uid;
     let view = snapshot.cluster.as_ref().and_then(|_| {
@@ -164,6 +194,8 @@ async fn act(
         expectations: &context.expectations,
     };
     let (report, error) = apply.all(&decision.effects).await;
+    // Everything is made, or nothing more will be in this pass: the next in line need not wait for the books.
+    drop(permit);
     if error.is_none()
         && decision.effects.iter().any(|effect| matches!(effect, Effect::RemoveFinalizer { .. }))
     {
@@ -256,22 +288,30 @@ async fn write_status(
     }
 }
 
-/// A line in the log and an Event; neither may fail a pass.
+/// Lines in the log and Events; neither may fail a pass.
 async fn announce(context: &Context, snapshot: &Snapshot, after: &ScheduledMachineStatus) {
-    let Some(event) = events::transition(snapshot, after, &context.instance) else { return };
-    tracing::info!(from = ?snapshot.status.phase, to = ?after.phase, reason = event.reason, note = event.note, "phase");
     let api: Api<Event> = Api::namespaced(context.client.clone(), &snapshot.object.namespace);
     let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    match tokio::time::timeout(CALL, api.create(&params, &event)).await {
-        Ok(Ok(_)) => {}
-        // A namespace that is going takes no Events.
-        Ok(Err(error)) => tracing::debug!(%error, "Event not recorded"),
-        Err(_) => tracing::debug!("Event not recorded in time"),
+    for event in events::of_pass(snapshot, after, &context.instance) {
+        tracing::info!(from = ?snapshot.status.phase, to = ?after.phase, reason = event.reason, note = event.note, "event");
+        match tokio::time::timeout(CALL, api.create(&params, &event)).await {
+            Ok(Ok(_)) => {}
+            // A namespace that is going takes no Events.
+            Ok(Err(error)) => tracing::debug!(%error, "Event not recorded"),
+            Err(_) => tracing::debug!("Event not recorded in time"),
+        }
     }
 }
 
 fn objects(context: &Context, namespace: &str) -> Api<DynamicObject> {
     Api::namespaced_with(context.client.clone(), namespace, &scheduled_machine_resource())
+}
+
+/// Waiting out a delay must not outlast the next edge or deadline: there another attempt begins. One that has come
+/// already was met by this pass.
+fn sooner(wake: &Wake, delay: Duration) -> Duration {
+    let left = wake.after(observe::now()).filter(|left| !left.is_zero());
+    left.map_or(delay, |left| left.min(delay))
 }
 
 /// The clock is read again: the pass itself took time, and an edge is met to the millisecond.

@@ -33,6 +33,8 @@ pub struct Snapshot {
     pub node: Option<Node>,
     /// The way to the workload cluster.
     pub reach: Reach,
+    /// As many machines as may be made at one time are being made, or go first.
+    pub waits_for_turn: bool,
 }
 
 /// Who the object is.

@@ -195,6 +195,11 @@ impl FaultProxy {
         lock(&self.state.plan).add_answer(times, status, body, true, Box::new(matching));
     }
 
+    /// From now on requests that `matching` picks reach the API server only after that time.
+    pub fn delay(&self, by: std::time::Duration, matching: impl Fn(&Entry) -> bool + Send + 'static) {
+        lock(&self.state.plan).add_delay(by, Box::new(matching));
+    }
+
     /// How many of the requests to be answered have not come yet.
     pub fn unanswered(&self) -> usize {
         lock(&self.state.plan).answers_left()

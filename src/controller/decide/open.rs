@@ -128,6 +128,10 @@ fn build(snapshot: &Snapshot) -> Plan {
         }
     }
     effects.push(Effect::CreateMachine(Box::new(build::machine(snapshot, templates, cluster))));
+    if snapshot.waits_for_turn {
+        let message = "as many machines as may be made at one time are being made; this one follows by its spec.priority";
+        return blocked(snapshot, waiting("WaitingForTurn", message.to_owned()));
+    }
     let timers = opened(snapshot);
     let mut plan = Plan::new(waiting("WaitingForBootstrap", "making the Machine".to_owned()), timers);
     plan.effects = effects;

@@ -73,6 +73,10 @@ pub async fn serve(state: Arc<State>, link: Link, request: Request<Incoming>) ->
     let verdict = lock(&state.plan).judge(&entry);
     let response = match verdict {
         Verdict::Pass => forward(&state, &link, request, ordinal).await?.map(BodyExt::boxed),
+        Verdict::Delay(by) => {
+            tokio::time::sleep(by).await;
+            forward(&state, &link, request, ordinal).await?.map(BodyExt::boxed)
+        }
         Verdict::Hold => std::future::pending().await,
         Verdict::Spring(sprung) => spring(&state, &link, request, entry, sprung).await,
         Verdict::Give(given) => give(&state, &link, request, ordinal, given).await?,

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
@@ -50,6 +52,7 @@ pub struct Given {
 pub struct Plan {
     trap: Option<Trap>,
     answers: Vec<Answer>,
+    delays: Vec<(Duration, Matching)>,
     /// A trap has sprung and its strike has not returned.
     pub held: bool,
 }
@@ -57,6 +60,7 @@ pub struct Plan {
 /// What to do with a request.
 pub enum Verdict {
     Pass,
+    Delay(Duration),
     Hold,
     Spring(Sprung),
     Give(Given),
@@ -72,6 +76,10 @@ impl Plan {
         let status = StatusCode::from_u16(status).expect("an HTTP status");
         let given = Given { status, body: body.into(), forward };
         self.answers.push(Answer { left: times, given, matching });
+    }
+
+    pub fn add_delay(&mut self, by: Duration, matching: Matching) {
+        self.delays.push((by, matching));
     }
 
     pub fn answers_left(&self) -> usize {
@@ -94,10 +102,12 @@ impl Plan {
             self.trap = Some(trap);
         }
         let answer = self.answers.iter_mut().find(|answer| answer.left > 0 && (answer.matching)(entry));
-        answer.map_or(Verdict::Pass, |answer| {
+        if let Some(answer) = answer {
             answer.left -= 1;
-            Verdict::Give(answer.given.clone())
-        })
+            return Verdict::Give(answer.given.clone());
+        }
+        let delay = self.delays.iter().find(|(_, matching)| matching(entry));
+        delay.map_or(Verdict::Pass, |(by, _)| Verdict::Delay(*by))
     }
 }
 
