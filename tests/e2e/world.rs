@@ -44,8 +44,10 @@ async fn install() {
     let planes = harness::shared().await;
     let client = planes.management().client().await;
     let mut objects: Vec<Value> = crd::definitions().iter().map(|crd| json!(crd)).collect();
-    let role = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/controller/role.yaml");
-    objects.extend(manifests::documents(&std::fs::read_to_string(role).unwrap()).unwrap());
+    for shipped in ["manifests/controller/role.yaml", "manifests/policy/requester.yaml"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(shipped);
+        objects.extend(manifests::documents(&std::fs::read_to_string(path).unwrap()).unwrap());
+    }
     objects.push(json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
         "metadata": {"name": "5spot-controllers"},

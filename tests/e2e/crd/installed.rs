@@ -2,11 +2,14 @@
 
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
+
+use crate::harness::wait::asked_until;
 
 use super::{api, cases, create, kubectl, kubectl_apply_printed, namespace, said, server};
 
@@ -155,4 +158,57 @@ async fn kubectl_shows_the_columns_and_the_status_is_kept_whole() {
         let list = machines.list(&ListParams::default().fields(selector)).await.unwrap();
         assert_eq!(list.items.len(), found, "{selector}");
     }
+}
+
+/// As the predecessor has it: it knows no windows.
+fn the_predecessors_policy() -> Value {
+    json!({"apiVersion": "v1", "kind": "List", "items": [
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": "scheduledmachine-validation"},
+            "spec": {
+                "failurePolicy": "Fail",
+                "matchConstraints": {"resourceRules": [{
+                    "apiGroups": ["5spot.finos.org"], "apiVersions": ["v1alpha1"], "resources": ["scheduledmachines"],
+                    "operations": ["CREATE", "UPDATE"],
+                }]},
+                "validations": [{"expression": "has(object.spec.schedule.daysOfWeek)", "message": "days are required"}],
+            },
+        },
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": "scheduledmachine-validation-binding"},
+            // Other tests are on this server too.
+            "spec": {
+                "policyName": "scheduledmachine-validation", "validationActions": ["Deny"],
+                "matchResources": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "replaced"}}},
+            },
+        },
+    ]})
+}
+
+#[tokio::test]
+async fn the_default_install_replaces_the_predecessors_policy() {
+    let planes = server().await;
+    let client = planes.management().client().await;
+    namespace(&client, "replaced").await;
+    let file = planes.dir().join("predecessors-policy.json");
+    std::fs::write(&file, the_predecessors_policy().to_string()).unwrap();
+    let applied = kubectl(planes).args(["apply", "-f"]).arg(&file).output().unwrap();
+    assert!(applied.status.success(), "{}", said(&applied));
+    let mut windows = cases::good("ScheduledMachine");
+    windows["spec"]["schedule"] = json!({"windows": [{"days": ["mon"], "from": "19:00", "to": "07:00"}]});
+    let patience = Duration::from_secs(30);
+    asked_until("refused by the predecessor's", patience, async || {
+        let outcome = create(&client, "replaced", &windows, true).await;
+        outcome.is_err_and(|refusal| refusal.to_string().contains("days are required"))
+    })
+    .await;
+
+    let manifests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
+    for _ in 0..2 {
+        let applied = kubectl(planes).args(["apply", "-k"]).arg(&manifests).output().unwrap();
+        assert!(applied.status.success(), "{}", said(&applied));
+    }
+    asked_until("taken", patience, async || create(&client, "replaced", &windows, true).await.is_ok()).await;
 }
