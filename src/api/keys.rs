@@ -2,8 +2,8 @@
 //! What admission checks is made of the same words, in `schema::keys`.
 //!
 //! The in-line objects' metadata is ours to define, so the whole rule stands. `machineTemplate` is older: keys in
-//! sub-domains of the reserved domains were accepted there and worked, and go on working, but for those below Cluster
-//! API's domain, which make it act.
+//! sub-domains of Kubernetes' domains were accepted there and worked, and go on working. Those below Cluster API's domain
+//! make it act, and are refused.
 
 use super::names;
 

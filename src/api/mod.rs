@@ -11,3 +11,4 @@ pub mod schedule;
 pub mod scheduled_machine;
 mod schema;
 pub mod status;
+pub mod syntax;

@@ -3,6 +3,8 @@
 //! Never fails and never stops at the first fault. It reads the raw JSON rather than a typed spec because a stored
 //! object may be older than today's schema, and the kill switch has to work on an object that nothing else can read.
 
+mod forms;
+
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
@@ -120,6 +122,10 @@ impl Target {
         let machine: MachineTemplate =
             field(spec, "machineTemplate", "spec", &mut template_faults).unwrap_or_default();
         let kubeconfig = kubeconfig(spec, &mut faults);
+        if spec.get("kubeconfigSecretRef").is_some() {
+            faults.extend(forms::secret_ref(&kubeconfig));
+        }
+        faults.extend(forms::commands(spec));
         Self {
             paused: field(spec, "paused", "spec", &mut faults).unwrap_or(false),
             kill_switch: field(spec, "killSwitch", "spec", &mut faults).unwrap_or(false),
@@ -225,12 +231,16 @@ fn templates(
     if spec.get("clusterName").and_then(Value::as_str).is_none_or(str::is_empty) {
         faults.push(fault("spec.clusterName", "is required: the Cluster that the machine joins"));
     }
+    let cluster = spec.get("clusterName").and_then(Value::as_str).unwrap_or_default();
+    faults.extend(forms::cluster_name(cluster));
     let bootstrap = template(spec, "bootstrapSpec", &mut faults);
     let infrastructure = template(spec, "infrastructureSpec", &mut faults);
     let path = "spec.machineTemplate";
     reserved_keys(&machine.labels, &format!("{path}.labels"), is_reserved_on_machine, &mut faults);
     reserved_keys(&machine.annotations, &format!("{path}.annotations"), is_reserved_on_machine, &mut faults);
+    faults.extend(forms::texts(path, &machine.labels, &machine.annotations));
     let fields = machine.spec.unwrap_or_default();
+    faults.extend(forms::machine(&fields));
     match (bootstrap, infrastructure) {
         (Some(bootstrap), Some(infrastructure)) if faults.is_empty() => Ok(Templates {
             bootstrap,
@@ -253,23 +263,11 @@ fn template(spec: &Value, name: &str, faults: &mut Vec<Fault>) -> Option<Templat
         return None;
     }
     let object: InlineObject = field(spec, name, "spec", faults)?;
-    if object
-        .api_version
-        .split_once('/')
-        .is_none_or(|(group, version)| group.is_empty() || version.is_empty())
-    {
-        let message = format!(
-            "{:?} must be group/version, like bootstrap.cluster.x-k8s.io/v1beta2",
-            object.api_version
-        );
-        faults.push(fault(format!("{path}.apiVersion"), message));
-    }
-    if object.kind.is_empty() {
-        faults.push(fault(format!("{path}.kind"), "is required"));
-    }
+    faults.extend(forms::type_meta(&path, &object.api_version, &object.kind));
     let InlineMetadata { labels, annotations } = object.metadata.unwrap_or_default();
     reserved_keys(&labels, &format!("{path}.metadata.labels"), is_reserved_in_line, faults);
     reserved_keys(&annotations, &format!("{path}.metadata.annotations"), is_reserved_in_line, faults);
+    faults.extend(forms::texts(&format!("{path}.metadata"), &labels, &annotations));
     Some(Template {
         api_version: object.api_version,
         kind: object.kind,

@@ -1,7 +1,4 @@
 //! Keys of labels and annotations that templates may set, as [`crate::api::keys`] has them, and syntax of their values.
-//!
-//! On `machineTemplate` admission lets every sub-domain of the reserved domains pass, as it always did there. The
-//! controller then reports those that make Cluster API act.
 
 use kube::core::Rule;
 use schemars::{Schema, SchemaGenerator};
@@ -17,12 +14,12 @@ const BELOW: &str = r"([^/]*\.)?";
 
 /// Labels of the Machine.
 pub(in crate::api) fn machine_labels(_: &mut SchemaGenerator) -> Schema {
-    labels(&reserved())
+    labels(&reserved_on_machine())
 }
 
 /// Annotations of the Machine.
 pub(in crate::api) fn machine_annotations(_: &mut SchemaGenerator) -> Schema {
-    annotations(&reserved())
+    annotations(&reserved_on_machine())
 }
 
 /// Labels of an in-line object.
@@ -35,9 +32,12 @@ pub(in crate::api) fn inline_annotations(_: &mut SchemaGenerator) -> Schema {
     annotations(&reserved_below())
 }
 
-/// A key `k` of the reserved domains themselves.
-fn reserved() -> String {
-    format!("k.matches(r'^({})/')", pattern(&RESERVED))
+/// A key `k` of the reserved domains themselves, or below Cluster API's, but for those that are free.
+fn reserved_on_machine() -> String {
+    let (reserved, acting) = (pattern(&RESERVED), below(names::CAPI_GROUP));
+    let free = FREE_BELOW.into_iter().filter(|free| free.ends_with(names::CAPI_GROUP)).map(below);
+    let free = free.collect::<Vec<_>>().join("|");
+    format!("k.matches(r'^({reserved}|{acting})/') && !k.matches(r'^({free})/')")
 }
 
 /// A key `k` of the reserved domains or below them, but for those that are free.

@@ -30,6 +30,12 @@ pub(super) struct Case {
     /// What it must say.
     #[serde(default)]
     pub(super) says: String,
+    /// The field that the controller names, where that is another.
+    #[serde(default)]
+    pub(super) controller: Option<String>,
+    /// Which of the two finds the fault, if not both: `admission` or `controller`.
+    #[serde(default)]
+    pub(super) only: Option<String>,
 }
 
 pub(super) fn read(table: &str) -> Vec<Case> {

@@ -29,12 +29,14 @@ async fn each_bad_object_is_refused_with_the_field_and_the_right_words() {
     let cases = cases::read(include_str!("refused.yaml"));
     let mut wrong = Vec::new();
     for case in &cases {
+        assert!(matches!(case.only.as_deref(), None | Some("admission")), "{}: {:?}", case.name, case.only);
         match create(&client, "default", &case.object(), true).await {
             Ok(_) => wrong.push(format!("{}: accepted", case.name)),
             Err(refusal) => {
                 let mut faults = causes(refusal);
                 faults.retain(|cause| !is_remark(cause));
                 // One fault, one field: a second would send the reader looking for a fault that is not there.
+                assert_ne!(case.controller.as_ref(), Some(&case.field), "{}: says nothing new", case.name);
                 let only_there = faults.iter().all(|(field, _)| *field == case.field);
                 if !only_there || !faults.iter().any(|(_, message)| message.contains(&case.says)) {
                     wrong.push(format!(
