@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
@@ -32,7 +32,25 @@ pub enum RenderError {
 
 /// All kinds of ours, in the order of their names.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![MachineHold::crd(), ScheduledMachine::crd()]
+    vec![unseen(MachineHold::crd()), unseen(ScheduledMachine::crd())]
+}
+
+/// What the controller has not looked at yet says so: tools that read by kstatus (Flux, Argo, kpt) take an object without
+/// an observed generation for finished the moment it is created.
+fn unseen(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    let schemas = crd.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut());
+    for schema in schemas.filter_map(|schema| schema.open_api_v3_schema.as_mut()) {
+        let Some(status) = schema.properties.as_mut().and_then(|fields| fields.get_mut("status")) else {
+            continue;
+        };
+        status.default = Some(JSON(json!({})));
+        if let Some(field) =
+            status.properties.as_mut().and_then(|fields| fields.get_mut("observedGeneration"))
+        {
+            field.default = Some(JSON(json!(-1)));
+        }
+    }
+    crd
 }
 
 /// Text that `kubectl apply -f -` takes.

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stderr, reason = "a test that fails tells why, a long one how it went")]
 #![allow(unreachable_pub, reason = "modules of one binary")]
 
+mod admission;
 mod bad_input;
 mod control_planes;
 mod crash;
@@ -15,7 +16,10 @@ mod crd;
 mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod kstatus;
 mod lifecycle;
 #[path = "../harness/proof.rs"]
 mod proof;
+mod status;
+mod turns;
 mod world;

@@ -218,7 +218,8 @@ fn watch_progress(build: &mut Component) -> Result<()> {
     }
 }
 
-fn check_go(go_mod: &str) -> Result<()> {
+/// Whether a Go is there that is new enough for that go.mod.
+pub fn check_go(go_mod: &str) -> Result<()> {
     let wanted = go_mod.lines().find_map(|line| line.strip_prefix("go ")).ok_or("go.mod has no go line")?;
     let wanted = wanted.trim();
     // Without `local`, an older Go would download a newer one behind the user's back.

@@ -114,6 +114,7 @@ pub(super) fn given() -> Given {
         ],
         node: None,
         reach: Reach::Connected,
+        waits_for_turn: false,
     };
     Given { raw, s }
 }
@@ -231,7 +232,9 @@ impl Given {
 
     /// The status after a pass in which every effect went well.
     pub(super) fn status(&self) -> ScheduledMachineStatus {
-        derive(&self.s, &self.decide(), &Report::default())
+        let status = derive(&self.s, &self.decide(), &Report::default());
+        super::reasons::are_documented(&status);
+        status
     }
 
     /// A condition after that pass: status and reason.

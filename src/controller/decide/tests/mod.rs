@@ -3,11 +3,14 @@
 #![allow(clippy::too_many_lines, clippy::large_stack_arrays, reason = "tables")]
 
 mod given;
+mod kstatus;
 mod leaving;
 mod objects;
 mod opening;
+mod reasons;
 mod rules;
 mod said;
 mod status;
+mod turns;
 mod versions;
 mod world;

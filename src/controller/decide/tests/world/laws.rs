@@ -207,6 +207,7 @@ impl World {
             }
             AsIs => panic!("everything was thawed"),
         }
+        assert_eq!(self.kstatus(), "Current", "{:#}", self.status);
         let reconciling = |c: &Value| c["type"] == "Reconciling" || c["type"] == "Stalled";
         assert!(!self.status["conditions"].as_array().unwrap().iter().any(reconciling));
         self.rests(10);

@@ -6,6 +6,7 @@
 mod laws;
 mod model;
 mod shell;
+mod told;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};

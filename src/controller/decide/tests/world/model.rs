@@ -68,6 +68,8 @@ pub(super) struct World {
     pub(super) fault: Option<Fault>,
     pub(super) lags: bool,
     pub(super) stale: Option<Shown>,
+    /// The last pass saw what is, and had nothing to do.
+    pub(super) is_settled: bool,
     pub(super) truth: Truth,
 }
 
@@ -119,6 +121,7 @@ impl World {
             fault: None,
             lags: false,
             stale: None,
+            is_settled: false,
             truth: Truth::default(),
         }
     }

@@ -4,6 +4,7 @@ use kube::core::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
 use super::model::{Part, Shown, World, is_bootstrap};
+use super::told::times_are_true;
 use crate::api::names;
 use crate::api::status::{ObjectRef, ScheduledMachineStatus};
 use crate::capi::kinds::Role;
@@ -69,12 +70,14 @@ impl World {
             let wake = self.wake.filter(|_| self.exists).map(|at| at.max(self.down_until));
             let next = [wake, self.next_event()].into_iter().flatten().min();
             let Some(next) = next.filter(|at| *at <= end) else { break };
+            self.timetable_is_fresh(next);
             if next > self.real {
                 (self.real, spins) = (next, 0);
             }
             self.sample();
             self.happen();
         }
+        self.timetable_is_fresh(end);
         self.real = end;
         self.sample();
     }
@@ -126,10 +129,13 @@ impl World {
                 (true, true) => Reach::Connected,
                 (true, false) => Reach::Unreachable("no route".to_owned()),
             },
+            waits_for_turn: false,
         }
     }
 
     pub(super) fn pass(&mut self) -> Pass {
+        let sees_what_is = self.stale.is_none();
+        self.is_settled = false;
         let shown = self.stale.take().unwrap_or_else(|| self.live.clone());
         let snapshot = self.snapshot(&shown);
         let decision = decide(&snapshot);
@@ -171,6 +177,7 @@ impl World {
             return Pass::Moved;
         }
         let after = serde_json::to_value(derive(&snapshot, &decision, &report)).unwrap();
+        times_are_true(&snapshot, &self.status, &after);
         let change = patch(&self.status, &after);
         if let Some(change) = &change {
             merge(&mut self.status, change);
@@ -186,6 +193,7 @@ impl World {
         let wake = decision.wake.after(self.wall()).map(|delay| self.real + delay);
         assert!(wake.is_none_or(|at| at > self.real), "a wake-up that has passed already: {decision:#?}");
         self.wake = wake;
+        self.is_settled = sees_what_is;
         Pass::Rest
     }
 
