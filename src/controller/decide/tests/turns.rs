@@ -1,11 +1,15 @@
 //! Who asks for a turn, who is expected to, and what it says while it waits.
 
+use kube::core::DynamicObject;
+use kube::runtime::reflector::store::Writer;
 use serde_json::json;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::given::{Given, given, stands, t};
 use crate::api::condition::Phase;
 use crate::controller::snapshot::Service;
-use crate::controller::turn::Opening;
+use crate::controller::turn::{Opening, Permit, Turn, Turns};
+use crate::controller::watch::{Key, Waker, scheduled_machine_resource};
 
 fn opening(given: &Given) -> Opening {
     Opening::of(&given.s, &given.decide())
@@ -73,4 +77,58 @@ fn a_machine_that_is_there_and_one_that_leaves_wait_for_no_turn() {
         waiting(given().lent().set("/killSwitch", json!(true))).effects()[..2],
         ["patch_machine", "delete_machine"]
     );
+}
+
+/// Turns for one machine at a time, and the keys that they wake.
+fn one_at_a_time() -> (Turns, UnboundedReceiver<Key>) {
+    let (keys, woken) = unbounded_channel();
+    let objects = Writer::<DynamicObject>::new(scheduled_machine_resource()).as_reader();
+    (Turns::new(1, Waker::new(keys, objects)), woken)
+}
+
+fn named(name: &str) -> Given {
+    given().with(|s| name.clone_into(&mut s.object.name))
+}
+
+fn ask(turns: &Turns, given: &Given) -> Option<Permit> {
+    match turns.ask(&given.s, &given.decide()) {
+        Turn::Go(permit) => Some(permit.expect("it makes a machine")),
+        Turn::Wait(_) => None,
+    }
+}
+
+#[tokio::test]
+async fn a_pass_that_ends_in_whatever_way_gives_its_turn_back_and_wakes_the_next() {
+    let (turns, mut woken) = one_at_a_time();
+    let (first, second) = (named("ws-1"), named("ws-2"));
+    for _ in 0..3 {
+        let permit = ask(&turns, &first).expect("nobody is before it");
+        assert!(ask(&turns, &second).is_none());
+        assert!(woken.try_recv().is_err(), "nobody is woken for nothing");
+        // Cancelled in the middle of a call that never ends.
+        let pass = tokio::spawn(async move {
+            let _permit = permit;
+            std::future::pending::<()>().await;
+        });
+        tokio::task::yield_now().await;
+        pass.abort();
+        assert!(pass.await.unwrap_err().is_cancelled());
+        assert_eq!(woken.try_recv().unwrap().name, "ws-2");
+        drop(ask(&turns, &second).expect("it was called"));
+    }
+    assert!(woken.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn who_waits_and_is_deleted_or_turned_off_makes_room() {
+    let (turns, mut woken) = one_at_a_time();
+    let (first, second, third) = (named("ws-1"), named("ws-2"), named("ws-3"));
+    let permit = ask(&turns, &first);
+    assert!(ask(&turns, &second).is_none() && ask(&turns, &third).is_none());
+    let deleted = second.with(|s| s.object.deleted_at = Some(t("10:00")));
+    assert!(matches!(turns.ask(&deleted.s, &deleted.decide()), Turn::Go(None)));
+    drop(permit);
+    assert_eq!(woken.try_recv().unwrap().name, "ws-3");
+    turns.retain(|who| who.1 != "ws-3");
+    assert!(ask(&turns, &named("ws-4")).is_some(), "one that vanished holds up nobody");
 }
