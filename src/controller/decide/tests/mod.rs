@@ -2,6 +2,7 @@
 
 #![allow(clippy::too_many_lines, clippy::large_stack_arrays, reason = "tables")]
 
+mod events;
 mod given;
 mod kstatus;
 mod leaving;
