@@ -16,7 +16,8 @@ mod house {
     use std::path::{Path, PathBuf};
 
     /// No await, no client, no clock, no environment, no logging.
-    const PURE: [&str; 17] = [
+    const PURE: [&str; 18] = [
+        "src/capi/drain_rules.rs",
         "src/schedule",
         "src/api",
         "src/capi/duration.rs",
@@ -137,7 +138,8 @@ mod names {
 
     use fivespot::api::names;
 
-    const KNOWN: [&str; 8] = [
+    const KNOWN: [&str; 9] = [
+        names::TAINT_EJECTING,
         names::LABEL_SCHEDULED_BY,
         names::API_VERSION,
         names::FINALIZER,

@@ -25,6 +25,8 @@ pub const LABEL_WATCH_FILTER: &str = "cluster.x-k8s.io/watch-filter";
 
 /// On a Node: uid of the ScheduledMachine that cordoned it. Without it a cordon is an admin's, and stays.
 pub const ANNOTATION_CORDONED_BY: &str = "5spot.finos.org/cordoned-by";
+/// On a Node whose owner wants it now: no pod without a toleration stays.
+pub const TAINT_EJECTING: &str = "5spot.finos.org/ejecting";
 /// Put on every bootstrap and infrastructure object: some providers write into the annotation map without asking
 /// whether there is one (`k0smotron` copies the pool entry's annotations into a nil map and panics).
 pub const ANNOTATION_MANAGED_BY: &str = "5spot.finos.org/managed-by";
@@ -38,6 +40,10 @@ pub const ANNOTATION_DELETE_FOR_MOVE: &str = "clusterctl.cluster.x-k8s.io/delete
 pub const ANNOTATION_EXCLUDE_DRAIN: &str = "machine.cluster.x-k8s.io/exclude-node-draining";
 /// Cluster API does not wait for volumes. Only its presence counts.
 pub const ANNOTATION_EXCLUDE_VOLUMES: &str = "machine.cluster.x-k8s.io/exclude-wait-for-node-volume-detach";
+/// On a pod: how Cluster API's drain is to treat it.
+pub const LABEL_POD_DRAIN: &str = "cluster.x-k8s.io/drain";
+/// The kubelet's, on its pictures of static pods.
+pub const ANNOTATION_MIRROR_POD: &str = "kubernetes.io/config.mirror";
 /// Cluster API writes these on each Node it has matched to a Machine.
 pub const ANNOTATION_NODE_MACHINE: &str = "cluster.x-k8s.io/machine";
 /// See [`ANNOTATION_NODE_MACHINE`].

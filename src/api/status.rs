@@ -221,7 +221,7 @@ pub struct Timers {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Instant")]
     pub shutdown_started_at: Option<Timestamp>,
-    /// Start of the drain.
+    /// From when on the drain's limit counts: the end of the grace. There once the first pod may have been evicted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Instant")]
     pub drain_started_at: Option<Timestamp>,
@@ -269,6 +269,11 @@ pub struct Leaving {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::blockers")]
     pub blocked_by: Vec<Blocker>,
+    /// As of when `blockedBy` is, while the Node is being emptied: it changes with every pod, and is renewed at most
+    /// every five seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Instant")]
+    pub as_of: Option<Timestamp>,
 }
 
 /// Something that a leaving waits for.

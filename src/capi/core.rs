@@ -79,9 +79,14 @@ impl Core {
 
     /// Waits until something is known.
     pub async fn known(&self) {
+        self.until(|view| !matches!(view, CoreView::Resolving)).await;
+    }
+
+    /// Waits until what is known satisfies `found`.
+    pub async fn until(&self, found: impl Fn(&CoreView) -> bool) {
         let mut view = self.view.subscribe();
         // The sender is ours, so it is there.
-        let _ = view.wait_for(|view| !matches!(view, CoreView::Resolving)).await;
+        let _ = view.wait_for(found).await;
     }
 }
 

@@ -109,6 +109,8 @@ impl Machine {
 pub struct Cluster {
     /// Its uid.
     pub uid: String,
+    /// All its labels.
+    pub labels: BTreeMap<String, String>,
     /// It is being deleted.
     pub deleting: bool,
     /// `spec.paused`: nothing of it may be written. (The annotation on a Cluster pauses the Cluster object alone.)
@@ -141,6 +143,7 @@ impl Cluster {
         let labels = object.metadata.labels.as_ref();
         Self {
             uid: object.metadata.uid.clone().unwrap_or_default(),
+            labels: object.metadata.labels.clone().unwrap_or_default(),
             deleting: object.metadata.deletion_timestamp.is_some(),
             paused: flag("/spec/paused"),
             infrastructure_provisioned,

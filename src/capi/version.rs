@@ -62,6 +62,11 @@ impl Version {
         self.resource("Cluster", "clusters")
     }
 
+    /// `machinedrainrules.cluster.x-k8s.io`.
+    pub fn drain_rule(self) -> ApiResource {
+        self.resource("MachineDrainRule", "machinedrainrules")
+    }
+
     fn resource(self, kind: &str, plural: &str) -> ApiResource {
         ApiResource {
             group: CAPI_GROUP.to_owned(),

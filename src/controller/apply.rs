@@ -2,11 +2,12 @@
 //!
 //! Creates tolerate *already ours*, deletes carry a uid, edits of Nodes carry a resource version. It decides nothing.
 
+mod node;
+
 use std::future::Future;
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Client, ResourceExt};
@@ -16,8 +17,9 @@ use crate::api::names;
 use crate::api::status::ObjectRef;
 use crate::capi::kinds::Role;
 use crate::capi::machine::Machine;
-use crate::controller::effect::{Effect, NodeEdit};
+use crate::controller::effect::Effect;
 use crate::controller::error::{Class, EffectError, is_already_exists, is_not_found};
+use crate::controller::evictions::Evictions;
 use crate::controller::expect::{Expectations, Written};
 use crate::controller::report::{Failure, Made, Report};
 use crate::controller::snapshot::Snapshot;
@@ -39,15 +41,27 @@ pub struct Apply<'a> {
     pub snapshot: &'a Snapshot,
     /// Where writes are noted, so that the next pass waits for the cache to show them.
     pub expectations: &'a Expectations,
+    /// Where tries to make pods go are noted.
+    pub evictions: &'a Evictions,
 }
 
 impl Apply<'_> {
-    /// In order, up to the first failure on the management side; what [`Effect::goes_beside`] allows goes side by side.
-    /// What fails on the Node delays nothing.
+    /// Both halves side by side. On the management side in order, up to the first failure; what [`Effect::goes_beside`]
+    /// allows goes side by side there. See [`node`] for the other half.
     pub async fn all(&self, effects: &[Effect]) -> (Report, Option<EffectError>) {
+        let (node, management): (Vec<&Effect>, Vec<&Effect>) =
+            effects.iter().partition(|effect| effect.is_on_node());
+        let ((mut report, error), half) =
+            tokio::join!(self.management_half(&management), self.node_half(&node));
+        report.done += half.done;
+        report.node_failure = half.failure;
+        (report, error)
+    }
+
+    async fn management_half(&self, effects: &[&Effect]) -> (Report, Option<EffectError>) {
         let mut report = Report::default();
-        for beside in effects.chunk_by(Effect::goes_beside) {
-            let outcomes = join_all(beside.iter().map(|effect| self.one(effect))).await;
+        for beside in effects.chunk_by(|a, b| a.goes_beside(b)) {
+            let outcomes = join_all(beside.iter().map(|effect| self.one(effect)).collect::<Vec<_>>()).await;
             let mut failed = None;
             for (effect, outcome) in beside.iter().zip(outcomes) {
                 match outcome {
@@ -55,10 +69,6 @@ impl Apply<'_> {
                         tracing::info!(effect = effect.label(), "done");
                         report.done += 1;
                         report.made.extend(made);
-                    }
-                    Err(error) if effect.is_on_node() => {
-                        tracing::warn!(effect = effect.label(), %error, "failed on the workload side");
-                        report.node_failure = Some(Failure::from(&error));
                     }
                     // The first is told; the next pass meets the other again, if it lasts.
                     Err(error) => failed = failed.or(Some(error)),
@@ -87,18 +97,12 @@ impl Apply<'_> {
             Effect::PatchMachine { uid: _, patch } => self.patch_machine(patch).await.map(|()| None),
             Effect::DeleteMachine { uid } => self.delete(&self.machine(), uid).await.map(|()| None),
             Effect::DeleteChild { resource, uid } => self.delete(resource, uid).await.map(|()| None),
-            Effect::Cordon(edit) => {
-                let uid = &self.snapshot.object.uid;
-                let patch = json!({"metadata": {"annotations": {names::ANNOTATION_CORDONED_BY: uid}},
-                                   "spec": {"unschedulable": true}});
-                self.edit_node("cordon", edit, patch).await.map(|()| None)
-            }
-            Effect::Uncordon(edit) => {
-                let patch = json!({"metadata": {"annotations": {names::ANNOTATION_CORDONED_BY: null}},
-                                   "spec": {"unschedulable": null}});
-                self.edit_node("uncordon", edit, patch).await.map(|()| None)
-            }
-            Effect::DeleteNode(edit) => self.delete_node(edit).await.map(|()| None),
+            Effect::Cordon(_)
+            | Effect::Uncordon { .. }
+            | Effect::EjectNode { .. }
+            | Effect::DeleteNode(_)
+            | Effect::Evict(_)
+            | Effect::DeletePod(_) => self.on_node(effect).await.map(|()| None),
         }
     }
 
@@ -276,42 +280,6 @@ impl Apply<'_> {
             Err(error) if is_not_found(&error) => Ok(()),
             Err(source) => {
                 Err(EffectError::Delete { what: self.what(&resource.kind), source: source.into() })
-            }
-        }
-    }
-
-    async fn edit_node(
-        &self,
-        what: &'static str,
-        edit: &NodeEdit,
-        mut patch: Value,
-    ) -> Result<(), EffectError> {
-        let client = self.workload.ok_or(EffectError::NotConnected { what })?;
-        patch["metadata"]["uid"] = json!(edit.uid);
-        patch["metadata"]["resourceVersion"] = json!(edit.resource_version);
-        let api: Api<Node> = Api::all(client.clone());
-        match bounded(what, api.patch(&edit.name, &params(), &Patch::Merge(&patch))).await? {
-            Ok(node) => {
-                self.expectations.note(&self.snapshot.object, Written::Node(&node));
-                Ok(())
-            }
-            Err(error) if is_not_found(&error) => Ok(()),
-            Err(source) => {
-                Err(EffectError::Patch { what: format!("Node {}", edit.name), source: source.into() })
-            }
-        }
-    }
-
-    async fn delete_node(&self, edit: &NodeEdit) -> Result<(), EffectError> {
-        let client = self.workload.ok_or(EffectError::NotConnected { what: "delete_node" })?;
-        let preconditions = Preconditions { uid: Some(edit.uid.clone()), resource_version: None };
-        let params = DeleteParams::default().preconditions(preconditions);
-        let api: Api<Node> = Api::all(client.clone());
-        match bounded("delete_node", api.delete(&edit.name, &params)).await? {
-            Ok(_) => Ok(()),
-            Err(error) if is_not_found(&error) => Ok(()),
-            Err(source) => {
-                Err(EffectError::Delete { what: format!("Node {}", edit.name), source: source.into() })
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Taint;
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::Value;
 
@@ -53,10 +54,30 @@ pub enum Effect {
     },
     /// No new pods, and a mark that it was us.
     Cordon(NodeEdit),
-    /// What we cordoned, nothing else.
-    Uncordon(NodeEdit),
+    /// What we did to a Node that stays, taken back; nothing else.
+    Uncordon {
+        /// Which one.
+        node: NodeEdit,
+        /// The cordon is ours, and not needed any more.
+        lifts: bool,
+        /// All its taints from now on; `None`: as they are.
+        taints: Option<Vec<Taint>>,
+    },
+    /// Cordon and `NoExecute` taint in one write: no new pods, and none without a toleration stays.
+    EjectNode {
+        /// Which one.
+        node: NodeEdit,
+        /// It can be scheduled to: the cordon will be ours.
+        cordons: bool,
+        /// All its taints from now on.
+        taints: Vec<Taint>,
+    },
     /// A Node object that outlived its Machine.
     DeleteNode(NodeEdit),
+    /// Through `pods/eviction`: budgets count, and the pod's own grace. A refusal is an outcome, not an error.
+    Evict(PodEdit),
+    /// With one second of grace, whatever budgets say.
+    DeletePod(PodEdit),
 }
 
 impl Effect {
@@ -72,8 +93,11 @@ impl Effect {
             Self::DeleteMachine { .. } => "delete_machine",
             Self::DeleteChild { .. } => "delete_child",
             Self::Cordon(_) => "cordon",
-            Self::Uncordon(_) => "uncordon",
+            Self::Uncordon { .. } => "uncordon",
+            Self::EjectNode { .. } => "eject_node",
             Self::DeleteNode(_) => "delete_node",
+            Self::Evict(_) => "evict",
+            Self::DeletePod(_) => "delete_pod",
         }
     }
 
@@ -84,12 +108,15 @@ impl Effect {
             | Self::DeleteMachine { .. }
             | Self::DeleteChild { .. }
             | Self::DeleteNode(_)
-            | Self::Cordon(_) => true,
+            | Self::Cordon(_)
+            | Self::EjectNode { .. }
+            | Self::Evict(_)
+            | Self::DeletePod(_) => true,
             Self::AddFinalizer
             | Self::CreateChild { .. }
             | Self::CreateMachine(_)
             | Self::PatchMachine { .. }
-            | Self::Uncordon(_) => false,
+            | Self::Uncordon { .. } => false,
         }
     }
 
@@ -98,9 +125,23 @@ impl Effect {
         matches!((self, next), (Self::CreateChild { .. }, Self::CreateChild { .. }))
     }
 
-    /// Goes to the workload cluster: its failure delays nothing on the management side.
+    /// Goes to the workload cluster: neither its failure nor its wait delays anything on the management side.
     pub fn is_on_node(&self) -> bool {
-        matches!(self, Self::Cordon(_) | Self::Uncordon(_) | Self::DeleteNode(_))
+        match self {
+            Self::Cordon(_)
+            | Self::Uncordon { .. }
+            | Self::EjectNode { .. }
+            | Self::DeleteNode(_)
+            | Self::Evict(_)
+            | Self::DeletePod(_) => true,
+            Self::AddFinalizer
+            | Self::RemoveFinalizer { .. }
+            | Self::CreateChild { .. }
+            | Self::CreateMachine(_)
+            | Self::PatchMachine { .. }
+            | Self::DeleteMachine { .. }
+            | Self::DeleteChild { .. } => false,
+        }
     }
 }
 
@@ -113,6 +154,17 @@ pub struct NodeEdit {
     pub uid: String,
     /// What was read.
     pub resource_version: String,
+}
+
+/// A write to one pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodEdit {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
 }
 
 /// How things stand against the decision: phase, `Ready` and the message come from here.
@@ -145,6 +197,8 @@ pub struct Decision {
     pub leaving: Option<Leaving>,
     /// Nothing of the machine is left.
     pub is_gone: bool,
+    /// The Node whose pods the next decision needs to see.
+    pub pods_of: Option<String>,
     /// When to look again, if nothing happens before.
     pub wake: Wake,
 }

@@ -7,9 +7,11 @@ pub mod apply;
 pub mod build;
 pub mod conditions;
 pub mod decide;
+pub mod drain_rules;
 pub mod effect;
 pub mod error;
 pub mod events;
+pub mod evictions;
 pub mod expect;
 pub mod observe;
 pub mod reconcile;
@@ -39,6 +41,8 @@ use crate::capi::kinds::Kinds;
 use crate::runtime::Tasks;
 use crate::watch::{Notice, follow};
 use crate::workload::Workloads;
+use drain_rules::DrainRules;
+use evictions::Evictions;
 use observe::{World, connection_key};
 use reconcile::Context;
 use target::Target;
@@ -112,7 +116,13 @@ pub fn start(
             wake.core(&notice);
         }
     });
-    let world = World { scheduled_machines: objects.as_reader(), core, kinds, workloads };
+    let (wake, namespace) = (waker.clone(), settings.namespace.clone());
+    let (drain_rules, drain_rules_task) =
+        DrainRules::new(client.clone(), namespace, core.clone(), move |rule| wake.drain_rule(rule));
+    tasks.spawn("watch of machinedrainrules", drain_rules_task);
+    let evictions = Evictions::default();
+    let world =
+        World { scheduled_machines: objects.as_reader(), core, kinds, workloads, drain_rules, evictions };
     watches.spawn(tasks, &resource, objects, watcher::Config::default(), Waker::object);
     let context = Arc::new(Context {
         client,
@@ -169,10 +179,16 @@ async fn passes(
 ) {
     let world = &context.world;
     let stop = stop.shared();
-    let all = async { tokio::join!(world.scheduled_machines.wait_until_ready(), world.core.known()) };
+    let all = async {
+        tokio::join!(
+            world.scheduled_machines.wait_until_ready(),
+            world.core.known(),
+            world.drain_rules.settled()
+        )
+    };
     tokio::select! {
         () = stop.clone() => return,
-        (complete, ()) = all => if complete.is_err() { return },
+        (complete, (), ()) = all => if complete.is_err() { return },
     }
     tracing::info!("caches complete, deciding begins");
     // Whoever is due already is known before the first is asked: after an outage too the order is that of priorities.
@@ -216,6 +232,8 @@ async fn tidy(context: Arc<Context>) {
             })
             .collect();
         context.turns.retain(|who| names.contains(who));
+        world.evictions.retain(|uid| there.contains(uid));
+        world.workloads.retain_askers(|asker| names.contains(asker));
         let used: HashSet<_> = objects
             .iter()
             .filter_map(|object| {

@@ -1,7 +1,7 @@
 //! Builds the snapshot: the only place that reads cluster state for a decision, and the clock. Caches only.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node as CoreNode;
+use k8s_openapi::api::core::v1::{Node as CoreNode, Pod as CorePod};
 use kube::ResourceExt;
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -11,14 +11,18 @@ use crate::api::names;
 use crate::api::scheduled_machine::SecretKeyRef;
 use crate::api::status::ScheduledMachineStatus;
 use crate::capi::core::{Core, CoreView};
+use crate::capi::drain_rules::DrainRule;
 use crate::capi::kinds::{KindView, Kinds, Role};
 use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::{Capi, Version};
+use crate::controller::drain_rules::DrainRules;
+use crate::controller::evictions::Evictions;
 use crate::controller::expect::{Cache, Seen};
 use crate::controller::report::Made;
+use crate::controller::snapshot::pods::{Pod, Pods};
 use crate::controller::snapshot::{Child, ChildObject, Node, Object, Service, Snapshot};
 use crate::controller::target::Target;
-use crate::workload::{ConnectionKey, Reach, View, Workloads};
+use crate::workload::{ConnectionKey, PodsView, View, Workloads};
 
 /// The caches.
 #[derive(Clone)]
@@ -29,8 +33,12 @@ pub struct World {
     pub core: Core,
     /// Bootstrap and infrastructure kinds, and our objects of each.
     pub kinds: Kinds,
-    /// Workload clusters and their Nodes.
+    /// Workload clusters, their Nodes, and the pods of Nodes that are being emptied.
     pub workloads: Workloads,
+    /// MachineDrainRules.
+    pub drain_rules: DrainRules,
+    /// What became of the tries to make pods go.
+    pub evictions: Evictions,
 }
 
 /// The clock, to the millisecond: what is stored can be read.
@@ -69,6 +77,8 @@ impl World {
             now,
             capi,
             children: self.children(&object, &target, &status),
+            pods: self.pods(&object, &target, machine.as_ref()),
+            drain_rules: self.drain_rules(&object.namespace),
             node: node_name.and_then(|name| node(&view, &name)),
             reach: view.reach,
             object,
@@ -105,8 +115,30 @@ impl World {
     fn workload(&self, object: &Object, target: &Target, cluster: Option<&Cluster>) -> View {
         match cluster {
             Some(_) => self.workloads.view(&connection_key(&object.namespace, target.kubeconfig.clone())),
-            None => View { reach: Reach::Connecting, client: None, nodes: None },
+            None => View::unknown(),
         }
+    }
+
+    fn pods(&self, object: &Object, target: &Target, machine: Option<&Machine>) -> Pods {
+        let key = connection_key(&object.namespace, target.kubeconfig.clone());
+        let node = machine.and_then(|machine| machine.node.as_ref());
+        let Some(view) = node.and_then(|node| self.workloads.pods(&key, node)) else { return Pods::Unasked };
+        let PodsView { since, pods, trouble } = view;
+        let Some(store) = pods else { return Pods::Awaited { since, trouble } };
+        let tried = self.evictions.of(&object.uid);
+        let seen = |pod: &CorePod| {
+            let mut seen = pod_seen(pod);
+            seen.tried = tried.get(&seen.uid).cloned();
+            seen
+        };
+        let mut pods: Vec<Pod> = store.state().iter().map(|pod| seen(pod)).collect();
+        pods.sort_unstable_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        Pods::Known(pods)
+    }
+
+    fn drain_rules(&self, namespace: &str) -> Option<Vec<DrainRule>> {
+        let rules = self.drain_rules.within(namespace)?;
+        Some(rules.iter().map(|rule| DrainRule::decode(rule)).collect())
     }
 
     fn children(&self, object: &Object, target: &Target, status: &ScheduledMachineStatus) -> Vec<Child> {
@@ -220,6 +252,31 @@ fn node(view: &View, name: &str) -> Option<Node> {
         provider_id: spec.provider_id,
         unschedulable: spec.unschedulable.unwrap_or(false),
         cordoned_by: node.annotations().get(names::ANNOTATION_CORDONED_BY).cloned(),
+        taints: spec.taints.unwrap_or_default(),
+        is_unreachable: is_unreachable(&node),
         deleting: node.metadata.deletion_timestamp.is_some(),
     })
+}
+
+fn is_unreachable(node: &CoreNode) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|said| said.type_ == "Ready" && said.status == "Unknown")
+}
+
+fn pod_seen(pod: &CorePod) -> Pod {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let is_ending = pod.metadata.deletion_timestamp.is_some();
+    Pod {
+        uid: pod.uid().unwrap_or_default(),
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        labels: pod.labels().clone(),
+        priority: pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or_default(),
+        controller: controller.map(|owner| owner.kind.clone()),
+        is_mirror: pod.annotations().contains_key(names::ANNOTATION_MIRROR_POD),
+        is_finished: matches!(phase, Some("Succeeded" | "Failed")),
+        ending: is_ending.then(|| pod.metadata.deletion_grace_period_seconds.unwrap_or_default()),
+        tried: None,
+    }
 }

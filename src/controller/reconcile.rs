@@ -28,6 +28,7 @@ use crate::controller::snapshot::Snapshot;
 use crate::controller::turn::{MOMENT, NET, Permit, Turn, Turns};
 use crate::controller::watch::scheduled_machine_resource;
 use crate::controller::{events, status};
+use crate::workload::ConnectionKey;
 
 /// Bound on a call of the shell itself.
 const CALL: Duration = Duration::from_secs(10);
@@ -183,19 +184,16 @@ async fn act(
     attempt: &str,
     permit: Option<Permit>,
 ) -> Result<Action, PassError> {
-    let uid = &snapshot.object.uid;
-    let view = snapshot.cluster.as_ref().and_then(|_| {
-        context
-            .world
-            .workloads
-            .view(&connection_key(&snapshot.object.namespace, snapshot.target.kubeconfig.clone()))
-            .client
-    });
+    let (uid, world) = (&snapshot.object.uid, &context.world);
+    let key = connection_key(&snapshot.object.namespace, snapshot.target.kubeconfig.clone());
+    let workload = snapshot.cluster.as_ref().and_then(|_| world.workloads.view(&key).client);
+    ask_for_pods(world, snapshot, decision, &key);
     let apply = Apply {
         management: &context.client,
-        workload: view.as_ref(),
+        workload: workload.as_ref(),
         snapshot,
         expectations: &context.expectations,
+        evictions: &world.evictions,
     };
     let (report, error) = apply.all(&decision.effects).await;
     // Everything is made, or nothing more will be in this pass: the next in line need not wait for the books.
@@ -220,6 +218,17 @@ async fn act(
     Ok(wake(&decision.wake, spread(Wake::CAP)))
 }
 
+/// Before the effects, so that the list comes while they are performed.
+fn ask_for_pods(world: &World, snapshot: &Snapshot, decision: &Decision, key: &ConnectionKey) {
+    let object = &snapshot.object;
+    let asker = (object.namespace.clone(), object.name.clone());
+    let node = decision.pods_of.as_deref().filter(|_| snapshot.cluster.is_some());
+    world.workloads.ask_for_pods(&asker, node.map(|node| (key, node)), snapshot.now);
+    if node.is_none() {
+        world.evictions.forget(&object.uid);
+    }
+}
+
 /// A Machine whose label somebody took off leaves our watch as a deleted one does, and one that never had it (a
 /// stranger's) was never in it. So before one that the status remembers counts as gone, its parts are cleared up or new
 /// ones are made, its name is looked up live. Not while nothing may be touched: that may last, and asks for nothing.
@@ -234,7 +243,10 @@ fn takes_the_machine_for_gone(snapshot: &Snapshot, decision: &Decision) -> bool 
         | Effect::PatchMachine { .. }
         | Effect::DeleteMachine { .. }
         | Effect::Cordon(_)
-        | Effect::Uncordon(_) => false,
+        | Effect::Uncordon { .. }
+        | Effect::EjectNode { .. }
+        | Effect::Evict(_)
+        | Effect::DeletePod(_) => false,
     };
     snapshot.machine.is_none() && (remembers_one || decision.effects.iter().any(acts_on_it))
 }

@@ -1,14 +1,19 @@
 //! All that a decision may know, as values.
 
+pub mod pods;
+
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Taint;
 use kube::core::ApiResource;
 
 use crate::api::status::ScheduledMachineStatus;
+use crate::capi::drain_rules::DrainRule;
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::Capi;
 use crate::controller::target::Target;
 use crate::workload::Reach;
+use pods::Pods;
 
 /// One ScheduledMachine and all around it, at one instant.
 #[derive(Clone, Debug)]
@@ -35,6 +40,10 @@ pub struct Snapshot {
     pub reach: Reach,
     /// As many machines as may be made at one time are being made, or go first.
     pub waits_for_turn: bool,
+    /// The pods on the Machine's Node, while a leaving asks for them.
+    pub pods: Pods,
+    /// The MachineDrainRules of the namespace; `None`: they cannot be read.
+    pub drain_rules: Option<Vec<DrainRule>>,
 }
 
 /// Who the object is.
@@ -106,7 +115,7 @@ pub struct ChildObject {
 }
 
 /// What decisions need to know of a Node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
     /// Its name.
     pub name: String,
@@ -120,6 +129,10 @@ pub struct Node {
     pub unschedulable: bool,
     /// Uid of the ScheduledMachine that cordoned it.
     pub cordoned_by: Option<String>,
+    /// `spec.taints`, everybody's, as they stand there.
+    pub taints: Vec<Taint>,
+    /// Its kubelet has not been heard of: `Ready` is `Unknown`.
+    pub is_unreachable: bool,
     /// It is being deleted.
     pub deleting: bool,
 }

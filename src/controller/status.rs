@@ -181,7 +181,7 @@ fn last_run(snapshot: &Snapshot, decision: &Decision, is_gone: bool) -> Option<L
             // Somebody else's doing, unless a leaving stands there already: then no rule ended it.
             Some(at) => run.closed_at = run.closed_at.or(Some(at)),
             // Cancelled, or not leaving at all.
-            None if decision.ruling.state == DesiredState::Active => {
+            None if decision.ruling.state == DesiredState::Active && decision.leaving.is_none() => {
                 (run.closed_at, run.ended_by) = (None, None);
             }
             None => {}

@@ -90,6 +90,14 @@ impl Waker {
         });
     }
 
+    /// A MachineDrainRule changed: it may matter to any leaving in its namespace.
+    pub fn drain_rule(&self, rule: &DynamicObject) {
+        let namespace = rule.namespace();
+        self.all(|object| {
+            object.namespace() == namespace && object.data.pointer("/status/leaving").is_some()
+        });
+    }
+
     /// A workload cluster came or went, or one of its Nodes changed.
     pub fn workload(&self, notice: &WorkloadNotice) {
         match notice {
@@ -97,6 +105,11 @@ impl Waker {
             WorkloadNotice::Node { machine: Some((namespace, name)), .. } => self.wake(namespace, name),
             // Not matched to a Machine yet: the Machine's own change will say so.
             WorkloadNotice::Node { machine: None, .. } => {}
+            WorkloadNotice::Pods { askers, .. } => {
+                for (namespace, name) in askers {
+                    self.wake(namespace, name);
+                }
+            }
         }
     }
 

@@ -152,6 +152,7 @@ impl Connection {
         *former = Some(accepted);
         self.publish(|view| {
             view.client = Some(client.clone());
+            view.epoch += 1;
             if moved {
                 view.nodes = None;
             }
@@ -220,6 +221,7 @@ impl Connection {
     fn disconnect(&self, why: Reach) {
         self.publish(|view| {
             view.client = None;
+            view.epoch += 1;
             replaced(&mut view.reach, why)
         });
     }
@@ -230,7 +232,9 @@ impl Connection {
 
     /// Changes the view; tells of it if `change` says that matters.
     fn publish(&self, change: impl FnOnce(&mut super::View) -> bool) {
-        if self.slot.send_if_modified(change) {
+        let mut matters = false;
+        self.slot.send_modify(|view| matters = change(view));
+        if matters {
             self.tell(WorkloadNotice::Reach(self.key.clone()));
         }
     }

@@ -6,6 +6,7 @@
 
 mod connection;
 pub mod kubeconfig;
+mod pods;
 #[cfg(test)]
 mod tests;
 
@@ -15,6 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::runtime::reflector::Store;
 use tokio::{
@@ -25,7 +27,12 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
-use self::{connection::Connection, kubeconfig::Accepted};
+pub use self::pods::{Asker, PodsView};
+use self::{
+    connection::Connection,
+    kubeconfig::Accepted,
+    pods::{PodSlot, PodWatches, Watched},
+};
 
 /// Which kubeconfig: the key `key` of a Secret in the management cluster.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -64,6 +71,8 @@ pub struct View {
     /// Made of the accepted kubeconfig; there while one is, also during an outage. It begins an answer within 10 s or
     /// fails; callers bound their calls.
     pub client: Option<kube::Client>,
+    /// Another one with every change of `client`.
+    pub epoch: u64,
     /// Some once the first list of its Nodes was complete. During an outage and after the kubeconfig was withdrawn
     /// this is what was last known; it is dropped when the kubeconfig leads to another cluster.
     pub nodes: Option<Store<Node>>,
@@ -83,12 +92,27 @@ pub enum WorkloadNotice {
         /// Namespace and name of its Machine, from the annotations Cluster API writes on Nodes it has matched.
         machine: Option<(String, String)>,
     },
+    /// A pod on a Node came, changed or went, or the watch of them came or went.
+    Pods {
+        /// The Node's name.
+        node: String,
+        /// Who asks for its pods.
+        askers: Vec<Asker>,
+    },
+}
+
+impl View {
+    /// Before anything is known.
+    pub fn unknown() -> Self {
+        Self { reach: Reach::Connecting, client: None, epoch: 0, nodes: None }
+    }
 }
 
 /// All connections; clones are handles to the same ones.
 #[derive(Clone)]
 pub struct Workloads {
     slots: Arc<Mutex<HashMap<ConnectionKey, Slot>>>,
+    pods: PodWatches,
     orders: UnboundedSender<Order>,
 }
 
@@ -100,6 +124,8 @@ type Dial = Arc<dyn Fn(&Accepted) -> Result<kube::Client, kubeconfig::Kubeconfig
 enum Order {
     Open(ConnectionKey, Slot),
     Close(ConnectionKey),
+    OpenPods(Watched, PodSlot, Slot),
+    ClosePods(Watched),
 }
 
 impl Workloads {
@@ -118,24 +144,44 @@ impl Workloads {
         dial: Dial,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (orders, incoming) = unbounded_channel();
-        let actor = run(incoming, move |key, slot| {
+        let told = notices.clone();
+        let actor = run(incoming, told, move |key, slot| {
             Connection::new(key, slot, management.clone(), notices.clone(), dial.clone())
         });
-        (Self { slots: Arc::default(), orders }, actor)
+        (Self { slots: Arc::default(), pods: PodWatches::default(), orders }, actor)
     }
 
     /// What is known of a workload cluster; starts its connection if there is none yet. Never waits, never calls.
     pub fn view(&self, key: &ConnectionKey) -> View {
+        self.slot(key).borrow().clone()
+    }
+
+    fn slot(&self, key: &ConnectionKey) -> Slot {
         let mut slots = self.slots();
         if let Some(slot) = slots.get(key) {
-            return slot.borrow().clone();
+            return slot.clone();
         }
-        let view = View { reach: Reach::Connecting, client: None, nodes: None };
-        let slot = Arc::new(watch::Sender::new(view.clone()));
+        let slot = Arc::new(watch::Sender::new(View::unknown()));
         slots.insert(key.clone(), slot.clone());
         // Sent under the lock, so that orders come in the order of the map's changes. No actor: still connecting.
-        let _ = self.orders.send(Order::Open(key.clone(), slot));
-        view
+        let _ = self.orders.send(Order::Open(key.clone(), slot.clone()));
+        slot
+    }
+
+    /// What is known of the pods of a Node; `None` while nobody asks for them.
+    pub fn pods(&self, key: &ConnectionKey, node: &str) -> Option<PodsView> {
+        self.pods.view(key, node)
+    }
+
+    /// From now on `asker` needs the pods of this Node and of no other; `None`: of none. The watch is told of by
+    /// [`WorkloadNotice::Pods`], and ends when nobody asks any more. Never waits, never calls.
+    pub fn ask_for_pods(&self, asker: &Asker, wanted: Option<(&ConnectionKey, &str)>, now: Timestamp) {
+        self.pods.ask(asker, wanted, now, &self.orders, |key| self.slot(key));
+    }
+
+    /// Ends the watches of pods for askers that are no more.
+    pub fn retain_askers(&self, is_there: impl Fn(&Asker) -> bool) {
+        self.pods.retain(is_there, &self.orders);
     }
 
     /// Closes the connections nobody uses any more, and forgets what they knew.
@@ -155,9 +201,14 @@ impl Workloads {
     }
 }
 
-async fn run(mut orders: UnboundedReceiver<Order>, open: impl Fn(ConnectionKey, Slot) -> Connection + Send) {
+async fn run(
+    mut orders: UnboundedReceiver<Order>,
+    notices: UnboundedSender<WorkloadNotice>,
+    open: impl Fn(ConnectionKey, Slot) -> Connection + Send,
+) {
     let mut tasks = JoinSet::new();
     let mut open_connections: HashMap<ConnectionKey, AbortHandle> = HashMap::new();
+    let mut open_pods: HashMap<Watched, AbortHandle> = HashMap::new();
     loop {
         tokio::select! {
             order = orders.recv() => match order {
@@ -169,6 +220,17 @@ async fn run(mut orders: UnboundedReceiver<Order>, open: impl Fn(ConnectionKey, 
                 }
                 Some(Order::Close(key)) => {
                     if let Some(task) = open_connections.remove(&key) {
+                        task.abort();
+                    }
+                }
+                Some(Order::OpenPods(watched, slot, connection)) => {
+                    let task = tasks.spawn(pods::run(watched.clone(), slot, connection, notices.clone()));
+                    if let Some(former) = open_pods.insert(watched, task) {
+                        former.abort();
+                    }
+                }
+                Some(Order::ClosePods(watched)) => {
+                    if let Some(task) = open_pods.remove(&watched) {
                         task.abort();
                     }
                 }

@@ -1,28 +1,38 @@
-//! The machine should be with its owner: grace, then deletion, then a look that nothing is left.
+//! The machine should be with its owner. Which step it is at, and what all steps share: the clock, the words, the DELETE.
+//!
+//! Grace, then [`drain`], then the Machine's deletion, then [`cleanup`]; [`eject`] goes past the first two at any time.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::condition::{Phase, types};
 use crate::api::status::{Blocker, DesiredState, Leaving, LeavingStage, Manner, Rule, Timers};
 use crate::capi::machine::Machine;
-use crate::capi::version::Capi;
 use crate::controller::build;
-use crate::controller::decide::Plan;
 use crate::controller::decide::rule::Ruling;
+use crate::controller::decide::{Plan, cleanup, drain, eject};
 use crate::controller::effect::{Effect, NodeEdit, Standing, Wake};
-use crate::controller::snapshot::{Node, Service, Snapshot};
+use crate::controller::snapshot::{Node, Snapshot};
 use crate::controller::target::DELETION_ALLOWANCE;
 use crate::workload::Reach;
 
 /// A server refuses the whole status for one line that is longer than 1,024 characters.
-const LONGEST_BLOCKER: usize = 1000;
+pub(super) const LONGEST_BLOCKER: usize = 1000;
+
+/// A stored start that lies further ahead than this was written by a clock that has been put right since.
+const CLOCK_STEP_TOLERATED: SignedDuration = SignedDuration::from_mins(5);
 
 pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     let mut plan = match snapshot.own_machine() {
+        None => cleanup::plan(snapshot, ruling),
+        Some(machine) if ruling.manner == Manner::Eject => eject::plan(snapshot, ruling, machine),
         Some(machine) if machine.deleted_at.is_some() => wait_for_deletion(snapshot, ruling, machine),
         Some(machine) => take_out(snapshot, ruling, machine),
-        None => clear_up(snapshot, ruling),
     };
+    if ruling.state == DesiredState::Active {
+        let what = &plan.standing.message;
+        plan.standing.message =
+            format!("the window is open again; what has begun completes, and a new Machine follows: {what}");
+    }
     let relabel = snapshot.own_machine().and_then(|machine| build::machine_relabel(snapshot, machine));
     plan.effects.splice(0..0, relabel);
     // At the promised instant `HandBackOverdue` appears, even if nothing moves.
@@ -31,28 +41,53 @@ pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     plan
 }
 
-/// A stored start that lies further ahead than this was written by a clock that has been put right since.
-const CLOCK_STEP_TOLERATED: SignedDuration = SignedDuration::from_mins(5);
-
-/// Where leaving is timed from, and how long each step may take.
-struct Clock {
-    since: Timestamp,
-    grace_ends_at: Timestamp,
-    gone_by: Timestamp,
+/// The window is open again, but pods have been evicted: this leaving completes, and a new Machine follows. What was
+/// frozen meanwhile begins anew, and can be called off again.
+pub(super) fn is_past_return(snapshot: &Snapshot) -> bool {
+    let is_here = snapshot.own_machine().is_some_and(|machine| machine.deleted_at.is_none());
+    let has_begun = snapshot.status.timers.as_ref().is_some_and(|timers| timers.drain_started_at.is_some());
+    is_here && has_begun
 }
 
-fn clock(snapshot: &Snapshot, ruling: &Ruling) -> Clock {
-    let since = started_at(snapshot, ruling);
-    let no_grace = ruling.manner == Manner::Eject || ruling.rule == Rule::ClusterDeleting;
-    let plus = |span: SignedDuration| since.saturating_add(span).unwrap_or(since);
-    if no_grace {
-        // From the rule on, not from the leaving: a kill switch late in a grace is not late itself.
-        let at_once = ruling.rule_since.max(since);
-        let gone_by = at_once.saturating_add(DELETION_ALLOWANCE).unwrap_or(at_once);
-        return Clock { since, grace_ends_at: since, gone_by };
+/// Where leaving is timed from, and how long each step may take.
+pub(super) struct Clock {
+    pub(super) since: Timestamp,
+    pub(super) grace_ends_at: Timestamp,
+    pub(super) drain_ends_at: Timestamp,
+    pub(super) gone_by: Timestamp,
+}
+
+impl Clock {
+    pub(super) fn read(snapshot: &Snapshot, ruling: &Ruling) -> Self {
+        let since = started_at(snapshot, ruling);
+        let after = |at: Timestamp, span: SignedDuration| at.saturating_add(span).unwrap_or(at);
+        if ruling.manner == Manner::Eject || ruling.rule == Rule::ClusterDeleting {
+            // From the rule on, not from the leaving: a kill switch late in a grace is not late itself.
+            let at_once = ruling.rule_since.max(since);
+            let gone_by = after(at_once, DELETION_ALLOWANCE);
+            return Self { since, grace_ends_at: since, drain_ends_at: since, gone_by };
+        }
+        let target = &snapshot.target;
+        let timers = snapshot.status.timers.as_ref();
+        let grace_ends_at = match timers.and_then(|timers| timers.drain_started_at) {
+            // What has begun is not undone by an edit of the grace.
+            Some(at) if is_credible(at, snapshot.now) => at,
+            Some(_) => after(since, target.grace.as_signed()).min(snapshot.now),
+            None => after(since, target.grace.as_signed()),
+        };
+        let drain_ends_at = after(grace_ends_at, target.drain.as_signed());
+        Self { since, grace_ends_at, drain_ends_at, gone_by: after(drain_ends_at, DELETION_ALLOWANCE) }
     }
-    let target = &snapshot.target;
-    Clock { since, grace_ends_at: plus(target.grace.as_signed()), gone_by: plus(target.hand_back_span()) }
+
+    /// As they are to be stored.
+    pub(super) fn timers(&self, snapshot: &Snapshot) -> Timers {
+        let before = snapshot.status.timers.clone().unwrap_or_default();
+        Timers { shutdown_started_at: Some(self.since), ..before }
+    }
+}
+
+fn is_credible(at: Timestamp, now: Timestamp) -> bool {
+    at.duration_since(now) <= CLOCK_STEP_TOLERATED
 }
 
 /// The stored start; else the edge. Where it was decided before and no start is stored, the start was frozen away by a
@@ -64,34 +99,38 @@ fn started_at(snapshot: &Snapshot, ruling: &Ruling) -> Timestamp {
         said.type_ == types::READY && matches!(said.reason.as_str(), "BlockedByPause" | "Paused")
     });
     let stored = status.timers.as_ref().and_then(|timers| timers.shutdown_started_at);
-    let credible = stored.filter(|at| at.duration_since(snapshot.now) <= CLOCK_STEP_TOLERATED);
+    let credible = stored.filter(|at| is_credible(*at, snapshot.now));
     credible.unwrap_or(if decided || thawed { snapshot.now } else { ruling.since })
 }
 
-fn timers(snapshot: &Snapshot, since: Timestamp) -> Timers {
-    let before = snapshot.status.timers.clone().unwrap_or_default();
-    Timers { shutdown_started_at: Some(since), ..before }
-}
-
-fn leaving(snapshot: &Snapshot, clock: &Clock, stage: LeavingStage, blocked_by: Vec<Blocker>) -> Leaving {
-    let drain = snapshot.target.drain;
-    let drain_ends_at = (stage != LeavingStage::Eject && !drain.is_zero())
-        .then(|| clock.grace_ends_at.saturating_add(drain.as_signed()).unwrap_or(clock.grace_ends_at));
+pub(super) fn leaving(
+    snapshot: &Snapshot,
+    clock: &Clock,
+    stage: LeavingStage,
+    blocked_by: Vec<Blocker>,
+) -> Leaving {
+    let is_graceful = stage != LeavingStage::Eject;
+    let drains = is_graceful && !snapshot.target.drain.is_zero();
     Leaving {
         since: clock.since,
         stage,
-        grace_ends_at: (stage != LeavingStage::Eject).then_some(clock.grace_ends_at),
-        drain_ends_at,
+        grace_ends_at: is_graceful.then_some(clock.grace_ends_at),
+        drain_ends_at: drains.then_some(clock.drain_ends_at),
         gone_by: Some(clock.gone_by),
         blocked_by,
+        as_of: None,
     }
 }
 
 fn take_out(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) -> Plan {
-    let clock = clock(snapshot, ruling);
+    let clock = Clock::read(snapshot, ruling);
+    // Cluster API drains no Node of a Cluster that is being deleted, and the Node's pods go with the cluster.
+    if ruling.rule == Rule::ClusterDeleting {
+        return delete(snapshot, ruling, machine, &clock, Backstop::Drains);
+    }
     // Grace is for what runs on the Node; without one there is nothing to be graceful to.
     let in_grace = machine.node.is_some() && snapshot.now < clock.grace_ends_at;
-    if in_grace { grace(snapshot, ruling, &clock) } else { delete(snapshot, ruling, machine, &clock) }
+    if in_grace { grace(snapshot, ruling, &clock) } else { drain::plan(snapshot, ruling, machine, &clock) }
 }
 
 fn grace(snapshot: &Snapshot, ruling: &Ruling, clock: &Clock) -> Plan {
@@ -102,184 +141,115 @@ fn grace(snapshot: &Snapshot, ruling: &Ruling, clock: &Clock) -> Plan {
         "not cordoned, its Node cannot be reached"
     };
     let message = format!("{}: {cordoned}; leaves from {from}, back by {by}", ruling.message);
-    let mut plan = Plan::new(going("GracePeriodActive", message, ruling), timers(snapshot, clock.since));
-    plan.effects.extend(cordon(snapshot));
+    let mut plan = Plan::new(going("GracePeriodActive", message, ruling), clock.timers(snapshot));
+    plan.effects.extend(hold_off(snapshot));
     plan.leaving = Some(leaving(snapshot, clock, LeavingStage::Grace, vec![]));
     plan.wake = Wake::at(clock.grace_ends_at);
     plan
 }
 
-fn delete(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine, clock: &Clock) -> Plan {
-    let eject = ruling.manner == Manner::Eject;
-    let message = format!("{}: deleting the Machine", ruling.message);
-    let mut plan =
-        Plan::new(going("WaitingForMachineDeletion", message, ruling), timers(snapshot, clock.since));
+/// What Cluster API is to do about the Node's pods once the Machine is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backstop {
+    /// Drain it, within its own limit.
+    Drains,
+    /// Nothing: the time for it is over, or nothing that is left is to be waited for.
+    LeftOut,
+}
+
+pub(super) fn delete(
+    snapshot: &Snapshot,
+    ruling: &Ruling,
+    machine: &Machine,
+    clock: &Clock,
+    backstop: Backstop,
+) -> Plan {
+    let message = match ruling.state {
+        DesiredState::Active => "deleting the Machine".to_owned(),
+        DesiredState::Inactive | DesiredState::AsIs => format!("{}: deleting the Machine", ruling.message),
+    };
+    let mut plan = Plan::new(going("WaitingForMachineDeletion", message, ruling), clock.timers(snapshot));
     // Cluster API reads a drain limit of 0 as for ever; leaving the drain out is said by annotation.
-    let no_drain = eject || snapshot.target.drain.is_zero();
-    plan.effects.extend(build::machine_farewell(snapshot, machine, no_drain, eject));
+    let no_drain = backstop == Backstop::LeftOut;
+    plan.effects.extend(build::machine_farewell(snapshot, machine, no_drain, false));
     plan.effects.push(Effect::DeleteMachine { uid: machine.uid.clone() });
-    // Cluster API cordons only what it drains. After the DELETE: a workload cluster that hangs must not delay it.
-    plan.effects.extend(cordon(snapshot).filter(|_| no_drain));
-    let stage = if eject { LeavingStage::Eject } else { LeavingStage::Deletion };
-    plan.leaving = Some(leaving(snapshot, clock, stage, vec![]));
+    // Cluster API cordons only what it drains.
+    plan.effects.extend(hold_off(snapshot).filter(|_| no_drain));
+    plan.leaving = Some(leaving(snapshot, clock, LeavingStage::Deletion, vec![]));
     plan
 }
 
 fn wait_for_deletion(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) -> Plan {
-    let clock = clock(snapshot, ruling);
-    let deleting = machine.condition("Deleting").filter(|condition| condition.status == "True");
-    let detail =
-        deleting.map(|c| c.message.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap_or_default();
-    let reason = match deleting.map(|condition| condition.reason.as_str()) {
-        Some("DrainingNode") => "NodeDraining",
-        _ => "WaitingForMachineDeletion",
-    };
-    let message = match detail.as_str() {
-        "" => "waiting for Cluster API to delete the Machine".to_owned(),
-        text => text.to_owned(),
-    };
-    let blockers = deleting.filter(|_| !detail.is_empty()).map(|condition| Blocker {
-        kind: "Machine".to_owned(),
-        namespace: Some(snapshot.object.namespace.clone()),
-        name: machine.name.clone(),
-        reason: format!("{}: {detail}", condition.reason).chars().take(LONGEST_BLOCKER).collect(),
-    });
-    let mut plan = Plan::new(going(reason, message, ruling), timers(snapshot, clock.since));
-    let eject = ruling.manner == Manner::Eject;
-    let stage = match (eject, reason) {
-        (true, _) => LeavingStage::Eject,
-        (false, "NodeDraining") => LeavingStage::Drain,
-        (false, _) => LeavingStage::Deletion,
-    };
-    // A kill switch in the middle of a drain: noticed by Cluster API within its 20 s round.
-    plan.effects.extend(build::machine_farewell(snapshot, machine, eject, eject));
-    plan.effects.extend(cordon(snapshot).filter(|_| eject));
-    plan.leaving = Some(leaving(snapshot, &clock, stage, blockers.into_iter().collect()));
+    let clock = Clock::read(snapshot, ruling);
+    let said = Deleting::read(snapshot, machine);
+    let stage = if said.reason == "NodeDraining" { LeavingStage::Drain } else { LeavingStage::Deletion };
+    let mut plan = Plan::new(going(said.reason, said.message, ruling), clock.timers(snapshot));
+    plan.effects.extend(build::machine_farewell(snapshot, machine, false, false));
+    plan.leaving = Some(leaving(snapshot, &clock, stage, said.blockers));
     plan
 }
 
-/// No Machine: whatever it did not take with it goes by itself.
-fn clear_up(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
-    let mut effects = Vec::new();
-    let mut waiting_for = Vec::new();
-    for child in &snapshot.children {
-        let Some(object) = child.object.as_ref().filter(|object| snapshot.owns_child(child, object)) else {
-            // Not known is not gone: forgotten now, it would never be found again.
-            if child.service.is_unknown() && snapshot.remembers(child) {
-                waiting_for.push(format!("{} {} (not looked up yet)", child.kind, snapshot.object.name));
-            }
-            continue;
+/// What Cluster API says about a Machine that is going.
+pub(super) struct Deleting {
+    pub(super) reason: &'static str,
+    pub(super) message: String,
+    pub(super) blockers: Vec<Blocker>,
+}
+
+impl Deleting {
+    pub(super) fn read(snapshot: &Snapshot, machine: &Machine) -> Self {
+        let deleting = machine.condition("Deleting").filter(|condition| condition.status == "True");
+        let detail =
+            deleting.map(|c| c.message.split_whitespace().collect::<Vec<_>>().join(" ")).unwrap_or_default();
+        let reason = match deleting.map(|condition| condition.reason.as_str()) {
+            Some("DrainingNode") => "NodeDraining",
+            _ => "WaitingForMachineDeletion",
         };
-        waiting_for.push(format!("{} {}", child.kind, snapshot.object.name));
-        if let (false, Service::Served(resource)) = (object.deleting, &child.service) {
-            effects.push(Effect::DeleteChild { resource: resource.clone(), uid: object.uid.clone() });
-        }
-    }
-    // Cluster API gives up on a Node object after its limit; a stale one would block the next run.
-    if let Some(node) = stale_node(snapshot).filter(|_| ruling.rule != Rule::ClusterDeleting) {
-        waiting_for.push(format!("Node {}", node.name));
-        effects.extend((!node.deleting).then(|| Effect::DeleteNode(edit(node))));
-    }
-    if waiting_for.is_empty() {
-        return gone(snapshot, ruling);
-    }
-    let clock = clock(snapshot, ruling);
-    let message = format!("waiting for {} to go", waiting_for.join(", "));
-    let mut plan =
-        Plan::new(going("WaitingForMachineDeletion", message, ruling), timers(snapshot, clock.since));
-    plan.effects = effects;
-    plan.leaving = Some(leaving(snapshot, &clock, LeavingStage::Deletion, vec![]));
-    plan
-}
-
-fn gone(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
-    let mut plan = Plan::new(settled(snapshot, ruling), Timers::default());
-    plan.is_gone = true;
-    if snapshot.object.deleted_at.is_none() || !snapshot.object.has_finalizer {
-        return plan;
-    }
-    let looking: Vec<String> = snapshot
-        .children
-        .iter()
-        .filter(|child| child.service.is_unknown())
-        .map(|child| match &child.service {
-            Service::Unreachable(text) => format!("{} ({text})", child.kind),
-            _ => child.kind.clone(),
-        })
-        .collect();
-    if looking.is_empty() {
-        let children = snapshot.children.iter().filter_map(|child| match &child.service {
-            Service::Served(resource) => Some(resource.clone()),
-            // A kind that is gone has no objects; one that we may not touch we did not make.
-            Service::Resolving | Service::NotServed(_) | Service::NotAllowed(_) | Service::Unreachable(_) => {
-                None
-            }
+        let blocker = deleting.filter(|_| !detail.is_empty()).map(|condition| Blocker {
+            kind: "Machine".to_owned(),
+            namespace: Some(snapshot.object.namespace.clone()),
+            name: machine.name.clone(),
+            reason: format!("{}: {detail}", condition.reason).chars().take(LONGEST_BLOCKER).collect(),
         });
-        // With the kind Machine itself all Machines are gone.
-        let machines = match &snapshot.capi {
-            Capi::Served(version) => Some(version.machine()),
-            Capi::NotServed(_) => None,
+        let message = match detail.as_str() {
+            "" => "waiting for Cluster API to delete the Machine".to_owned(),
+            text => text.to_owned(),
         };
-        let kinds = machines.into_iter().chain(children).collect();
-        plan.effects.push(Effect::RemoveFinalizer { kinds });
-    } else {
-        let message = format!("looking whether any {} is left", looking.join(" or "));
-        plan.standing = going("WaitingForMachineDeletion", message, ruling);
-        plan.is_gone = false;
+        Self { reason, message, blockers: blocker.into_iter().collect() }
     }
-    plan
 }
 
-/// With its owner, and nothing left to do.
-pub(super) fn settled(snapshot: &Snapshot, ruling: &Ruling) -> Standing {
-    let (phase, reason) = match ruling.rule {
-        Rule::KillSwitch => (Phase::Terminated, "Terminated"),
-        Rule::Disabled => (Phase::Disabled, "Disabled"),
-        Rule::Reclaim => (Phase::Inactive, "Reclaimed"),
-        Rule::Hold => (Phase::Inactive, "Held"),
-        Rule::Paused => (Phase::Inactive, "Paused"),
-        Rule::Deletion
-        | Rule::ClusterDeleting
-        | Rule::ScheduleInvalid
-        | Rule::Exception
-        | Rule::Window
-        | Rule::OutsideWindows => (Phase::Inactive, "Inactive"),
-    };
-    let message = match (&snapshot.target.schedule, &ruling.next) {
-        (Ok(schedule), Some(next)) if next.state == DesiredState::Active => {
-            format!("with its owner ({}); joins {}", ruling.message, schedule.local_with_date(next.at))
-        }
-        _ => format!("with its owner ({})", ruling.message),
-    };
-    let invalid = ruling.rule == Rule::ScheduleInvalid;
-    let (phase, reason) = if invalid { (Phase::Error, "SpecInvalid") } else { (phase, reason) };
-    Standing { phase, ready: Some(!invalid), reason, message, stalled: invalid }
-}
-
-fn going(reason: &'static str, message: String, ruling: &Ruling) -> Standing {
+pub(super) fn going(reason: &'static str, message: String, ruling: &Ruling) -> Standing {
     let phase = if ruling.manner == Manner::Eject { Phase::EmergencyRemove } else { Phase::ShuttingDown };
     Standing { phase, ready: Some(false), reason, message, stalled: false }
 }
 
-/// An admin's cordon stays the admin's: a Node that is unschedulable already is left as it is.
-fn cordon(snapshot: &Snapshot) -> impl Iterator<Item = Effect> + use<> {
-    let node = snapshot
-        .own_node()
-        .filter(|node| snapshot.reach == Reach::Connected && !node.unschedulable && !node.deleting);
-    node.map(|node| Effect::Cordon(edit(node))).into_iter()
+/// No new pods, and what an eject that was called off left behind is taken back. An admin's cordon stays the admin's: a
+/// Node that is unschedulable already is left as it is.
+pub(super) fn hold_off(snapshot: &Snapshot) -> impl Iterator<Item = Effect> + use<> {
+    let effect = reachable_node(snapshot).and_then(|node| {
+        let called_off = eject::without_taint(node).map(|taints| Effect::Uncordon {
+            node: edit(node),
+            lifts: false,
+            taints: Some(taints),
+        });
+        called_off.or_else(|| (!node.unschedulable).then(|| Effect::Cordon(edit(node))))
+    });
+    effect.into_iter()
 }
 
-/// Only what we cordoned, and only while we can reach it.
+/// What leaving did to a Node that stays after all: only what we did, and only while we can reach it.
 pub(super) fn uncordon(snapshot: &Snapshot) -> Option<Effect> {
-    let node = snapshot.own_node()?;
-    let ours = node.cordoned_by.as_ref() == Some(&snapshot.object.uid);
-    (ours && snapshot.reach == Reach::Connected).then(|| Effect::Uncordon(edit(node)))
+    let node = reachable_node(snapshot)?;
+    let lifts = node.cordoned_by.as_ref() == Some(&snapshot.object.uid);
+    let taints = eject::without_taint(node);
+    (lifts || taints.is_some()).then(|| Effect::Uncordon { node: edit(node), lifts, taints })
 }
 
-/// The Node of a Machine that is gone.
-pub(super) fn stale_node(snapshot: &Snapshot) -> Option<&Node> {
-    let node = snapshot.own_node()?;
-    (snapshot.own_machine().is_none() && snapshot.reach == Reach::Connected).then_some(node)
+/// Provably ours, there, and to be written to.
+pub(super) fn reachable_node(snapshot: &Snapshot) -> Option<&Node> {
+    let is_connected = snapshot.reach == Reach::Connected;
+    snapshot.own_node().filter(|node| is_connected && !node.deleting)
 }
 
 pub(super) fn edit(node: &Node) -> NodeEdit {
@@ -290,7 +260,7 @@ pub(super) fn edit(node: &Node) -> NodeEdit {
     }
 }
 
-fn local(snapshot: &Snapshot, at: Timestamp) -> String {
+pub(super) fn local(snapshot: &Snapshot, at: Timestamp) -> String {
     match &snapshot.target.schedule {
         Ok(schedule) => schedule.local(at),
         Err(_) => at.to_string(),

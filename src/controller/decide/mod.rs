@@ -2,6 +2,10 @@
 //!
 //! No clock, no client, no log. One file per concern; [`rule`] says what should be, the others what to do about it.
 
+mod cleanup;
+mod drain;
+mod eject;
+mod held_up;
 mod leave;
 mod open;
 pub mod rule;
@@ -9,7 +13,7 @@ pub mod rule;
 mod tests;
 
 use crate::api::condition::Phase;
-use crate::api::status::{DesiredState, Timers};
+use crate::api::status::{DesiredState, Manner, Timers};
 use crate::controller::effect::{Decision, Effect, Standing, Wake};
 use crate::controller::snapshot::{Child, Snapshot};
 use rule::Ruling;
@@ -22,12 +26,21 @@ struct Plan {
     timers: Timers,
     leaving: Option<crate::api::status::Leaving>,
     is_gone: bool,
+    pods_of: Option<String>,
     wake: Wake,
 }
 
 impl Plan {
     fn new(standing: Standing, timers: Timers) -> Self {
-        Self { standing, effects: Vec::new(), timers, leaving: None, is_gone: false, wake: Wake::never() }
+        Self {
+            standing,
+            effects: Vec::new(),
+            timers,
+            leaving: None,
+            is_gone: false,
+            pods_of: None,
+            wake: Wake::never(),
+        }
     }
 }
 
@@ -42,6 +55,7 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
         timers: plan.timers,
         leaving: plan.leaving,
         is_gone: plan.is_gone,
+        pods_of: plan.pods_of,
         wake: plan.wake.or(next_edge).or(timetable_edge(snapshot)),
         ruling,
     }
@@ -58,11 +72,7 @@ fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
         return let_go(snapshot);
     }
     if snapshot.is_capi_paused() {
-        return frozen(
-            snapshot,
-            "BlockedByPause",
-            "Cluster API is paused here: nothing is written until it is resumed",
-        );
+        return paused_by_capi(snapshot, ruling);
     }
     if ruling.state == DesiredState::AsIs {
         return frozen(snapshot, "Paused", &ruling.message);
@@ -72,9 +82,20 @@ fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
         return first_sight(snapshot);
     }
     match ruling.state {
+        DesiredState::Active if leave::is_past_return(snapshot) => leave::plan(snapshot, ruling),
         DesiredState::Active => open::plan(snapshot, ruling),
         DesiredState::Inactive | DesiredState::AsIs => leave::plan(snapshot, ruling),
     }
+}
+
+/// Nothing is written in the management cluster; the owner who wants her machine at once gets what the Node can give.
+fn paused_by_capi(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
+    let message = "Cluster API is paused here: nothing is written until it is resumed";
+    let mut plan = frozen(snapshot, "BlockedByPause", message);
+    if ruling.manner == Manner::Eject && ruling.state == DesiredState::Inactive {
+        eject::node_half(snapshot, &mut plan);
+    }
+    plan
 }
 
 /// The finalizer stands before anything that it guards; what it guards follows with the event of its write.
@@ -128,6 +149,7 @@ fn frozen(snapshot: &Snapshot, reason: &'static str, message: &str) -> Plan {
         message: message.to_owned(),
         stalled: false,
     };
-    let timers = Timers { shutdown_started_at: None, ..snapshot.status.timers.clone().unwrap_or_default() };
+    let before = snapshot.status.timers.clone().unwrap_or_default();
+    let timers = Timers { shutdown_started_at: None, drain_started_at: None, ..before };
     Plan::new(standing, timers)
 }

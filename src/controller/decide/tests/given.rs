@@ -16,6 +16,7 @@ use crate::controller::build;
 use crate::controller::decide::decide;
 use crate::controller::effect::{Decision, Effect};
 use crate::controller::report::Report;
+use crate::controller::snapshot::pods::Pods;
 use crate::controller::snapshot::{Child, ChildObject, Node, Object, Service, Snapshot};
 use crate::controller::status::derive;
 use crate::controller::target::Target;
@@ -115,6 +116,8 @@ pub(super) fn given() -> Given {
         node: None,
         reach: Reach::Connected,
         waits_for_turn: false,
+        pods: Pods::Known(Vec::new()),
+        drain_rules: Some(Vec::new()),
     };
     Given { raw, s }
 }

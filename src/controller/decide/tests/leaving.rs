@@ -81,13 +81,13 @@ fn a_machine_that_should_leave() {
             &["patch_machine", "delete_machine", "cordon"],
         ),
         ("no Node to be graceful to", no_node(closed()), going(), Some(Deletion), &["delete_machine"]),
-        ("kill switch", killed(), ejected(), Some(Eject), &["patch_machine", "delete_machine", "cordon"]),
+        ("kill switch", killed(), ejected(), Some(Eject), &["patch_machine", "delete_machine", "eject_node"]),
         (
             "kill switch in the middle of a drain",
             killed().deleting("DrainingNode", ""),
             (Phase::EmergencyRemove, "NodeDraining"),
             Some(Eject),
-            &["patch_machine", "cordon"],
+            &["patch_machine", "eject_node"],
         ),
         (
             "deletion is graceful",
@@ -219,7 +219,7 @@ fn without_our_finalizer_a_deleted_object_still_takes_its_machine_down() {
     let stripped = given().lent().with(|s| {
         (s.object.deleted_at, s.object.has_finalizer) = (Some(t("09:00")), false);
     });
-    assert_eq!(stripped.effects(), ["delete_machine"]);
+    assert_eq!(stripped.effects(), ["patch_machine", "delete_machine", "cordon"]);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn the_grace_is_counted_from_the_edge_after_an_outage_and_from_now_after_an_edit
 fn a_change_to_eject_cancels_the_grace_at_once_and_a_change_back_restores_it() {
     let leaving = given().lent().at("18:01").passed();
     let ejected = leaving.edit("/killSwitch", json!(true)).at("18:02");
-    assert_eq!(ejected.effects(), ["patch_machine", "delete_machine", "cordon"]);
+    assert_eq!(ejected.effects(), ["patch_machine", "delete_machine", "eject_node"]);
     // The DELETE failed, and the user thought again.
     let back = ejected.passed().edit("/killSwitch", json!(false)).at("18:03");
     assert_eq!(back.decide().leaving.unwrap().stage, Grace);

@@ -3,6 +3,8 @@
 #![allow(clippy::too_many_lines, clippy::large_stack_arrays, reason = "tables")]
 
 mod events;
+mod draining;
+mod ejecting;
 mod given;
 mod kstatus;
 mod leaving;

@@ -10,6 +10,7 @@ use crate::api::status::{DesiredState, Manner, Rule};
 use crate::controller::decide::tests::given::SM;
 use crate::controller::effect::{Decision, Effect};
 use crate::controller::snapshot::Snapshot;
+use crate::controller::snapshot::pods::Pods;
 use DesiredState::{Active, AsIs, Inactive};
 
 /// What should be, found without the code under test: the last instant at which the machine could rightly be in.
@@ -82,8 +83,10 @@ impl World {
     /// Safety, at every decision.
     pub(super) fn obeys(&self, snapshot: &Snapshot, decision: &Decision) {
         let (object, effects) = (&snapshot.object, &decision.effects);
+        let ejects = decision.ruling.manner == Manner::Eject;
         if snapshot.is_capi_paused() || decision.ruling.state == AsIs {
-            assert!(effects.is_empty(), "written while paused: {effects:?}");
+            let is_node_half = |effect: &Effect| ejects && effect.is_on_node();
+            assert!(effects.iter().all(is_node_half), "written while paused: {effects:?}");
         }
         for effect in effects {
             match effect {
@@ -94,14 +97,30 @@ impl World {
                 }
                 Effect::DeleteMachine { uid } => {
                     assert!(self.ours.contains(uid), "not ours");
-                    self.grace_is_over(snapshot, decision);
+                    self.grace_is_over(snapshot, decision, SignedDuration::ZERO);
+                    self.drain_is_over(snapshot, decision);
                 }
+                Effect::Evict(pod) => {
+                    assert!(!ejects && !pod.uid.is_empty());
+                    assert!(
+                        snapshot.node.as_ref().is_some_and(|node| node.unschedulable),
+                        "comes straight back"
+                    );
+                    let timers = snapshot.status.timers.as_ref();
+                    let on_record = timers.is_some_and(|timers| timers.drain_started_at.is_some());
+                    assert!(on_record, "begun, and not on record");
+                    if decision.ruling.state == Inactive {
+                        self.grace_is_over(snapshot, decision, SignedDuration::ZERO);
+                    }
+                }
+                Effect::DeletePod(_) => assert!(ejects, "against its budget"),
                 Effect::PatchMachine { uid, .. } | Effect::DeleteChild { uid, .. } => {
                     assert!(self.ours.contains(uid), "not ours");
                 }
-                Effect::Cordon(edit) | Effect::Uncordon(edit) | Effect::DeleteNode(edit) => {
-                    assert!(self.ours.contains(&edit.uid), "not our Node");
-                }
+                Effect::Cordon(node)
+                | Effect::Uncordon { node, .. }
+                | Effect::EjectNode { node, .. }
+                | Effect::DeleteNode(node) => assert!(self.ours.contains(&node.uid), "not our Node"),
                 Effect::AddFinalizer | Effect::RemoveFinalizer { .. } => {}
             }
         }
@@ -111,10 +130,29 @@ impl World {
     pub(super) fn at_rest(&self, snapshot: &Snapshot, decision: &Decision) {
         let is_in = decision.ruling.state == Active && decision.standing.reason == "Active";
         let is_cordoned = snapshot.node.as_ref().is_some_and(|node| node.cordoned_by.is_some());
-        assert!(!is_in || !is_cordoned || !self.is_reachable, "lent, and still cordoned: {:#}", self.status);
+        let is_ejecting = snapshot.node.as_ref().is_some_and(|node| !node.taints.is_empty());
+        let is_held = is_cordoned || is_ejecting;
+        assert!(!is_in || !is_held || !self.is_reachable, "lent, and still held: {:#}", self.status);
     }
 
-    fn grace_is_over(&self, snapshot: &Snapshot, decision: &Decision) {
+    /// Pods that could be asked to go were, until the time for it was over.
+    fn drain_is_over(&self, snapshot: &Snapshot, decision: &Decision) {
+        let Pods::Known(pods) = &snapshot.pods else { return };
+        let left = pods.iter().any(|pod| !pod.stays());
+        let ruling = &decision.ruling;
+        let is_at_once = ruling.manner == Manner::Eject || ruling.rule == Rule::ClusterDeleting;
+        if is_at_once || !left || self.pods.labelled || snapshot.own_node().is_none() {
+            return;
+        }
+        let limit = SignedDuration::from_secs(i64::try_from(snapshot.target.drain.as_secs()).unwrap());
+        let begun = snapshot.status.timers.as_ref().and_then(|timers| timers.drain_started_at);
+        match begun {
+            Some(at) => assert!(snapshot.now >= at + limit, "pods left, and time: {:#}", self.status),
+            None => self.grace_is_over(snapshot, decision, limit),
+        }
+    }
+
+    fn grace_is_over(&self, snapshot: &Snapshot, decision: &Decision, more: SignedDuration) {
         let ruling = &decision.ruling;
         let has_node = snapshot.own_machine().is_some_and(|machine| machine.node.is_some());
         if ruling.manner == Manner::Eject || ruling.rule == Rule::ClusterDeleting || !has_node {
@@ -123,8 +161,11 @@ impl World {
         let grace = SignedDuration::from_secs(i64::try_from(snapshot.target.grace.as_secs()).unwrap());
         let began = self.truth.in_until.unwrap_or(Timestamp::MIN);
         let known = snapshot.object == self.live.object && snapshot.cluster == self.live.cluster;
+        // What has begun completes, whatever the window says meanwhile.
+        let timers = snapshot.status.timers.as_ref();
+        let completes = timers.is_some_and(|timers| timers.drain_started_at.is_some());
         assert!(
-            !known || snapshot.now >= began + grace,
+            !known || completes || snapshot.now >= began + grace + more,
             "deleted at {} within the grace of {began}: {ruling:#?} {:#}",
             snapshot.now,
             self.status
@@ -151,6 +192,9 @@ impl World {
         for act in [
             Act::Clock(0),
             Act::Reach(true),
+            Act::Budget(false),
+            Act::Stuck(false),
+            Act::Label(false),
             Act::Served(true),
             Act::Foreign(false),
             Act::PauseCluster(false),

@@ -1,10 +1,11 @@
 //! Simulated weeks of one ScheduledMachine: the laws of the core, under random edits and faults.
 //!
-//! `model` is the API servers and Cluster API, `shell` is the pass with everything that can go wrong in it, `laws` says
+//! `model` is the API servers and Cluster API, `pods` what runs on the Node, `shell` is the pass with everything that can go wrong in it, `laws` says
 //! what must hold at every step, and this file deals the cards.
 
 mod laws;
 mod model;
+mod pods;
 mod shell;
 mod told;
 
@@ -30,6 +31,10 @@ enum Act {
     Foreign(bool),
     KeepNode,
     Reach(bool),
+    Pods(usize),
+    Budget(bool),
+    Stuck(bool),
+    Label(bool),
     Served(bool),
     Fail(Fault),
     Lag,
@@ -96,6 +101,10 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => any::<bool>().prop_map(Act::Foreign),
         1 => Just(Act::KeepNode),
         1 => any::<bool>().prop_map(Act::Reach),
+        4 => (1..20_usize).prop_map(Act::Pods),
+        1 => any::<bool>().prop_map(Act::Budget),
+        1 => any::<bool>().prop_map(Act::Stuck),
+        1 => prop::bool::weighted(0.2).prop_map(Act::Label),
         1 => any::<bool>().prop_map(Act::Served),
         1 => (-300..=0_i64).prop_map(Act::Clock),
     ]

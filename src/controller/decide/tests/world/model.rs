@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::Act;
 use super::laws::Truth;
+use super::pods::PodWorld;
 use super::shell::Fault;
 use crate::api::names;
 use crate::capi::kinds::Role;
@@ -60,6 +61,7 @@ pub(super) struct World {
     pub(super) is_served: bool,
     pub(super) keeps_node: bool,
     pub(super) ours: BTreeSet<String>,
+    pub(super) pods: PodWorld,
     uids: u32,
     cluster_back_at: Option<Timestamp>,
     // The controller.
@@ -114,6 +116,7 @@ impl World {
             is_served: true,
             keeps_node: false,
             ours: BTreeSet::new(),
+            pods: PodWorld::default(),
             uids: 0,
             cluster_back_at: None,
             wake: Some(real),
@@ -173,7 +176,14 @@ impl World {
             }
             Act::Foreign(there) => self.foreign(there),
             Act::KeepNode => self.keeps_node = true,
-            Act::Reach(reachable) => self.is_reachable = reachable,
+            Act::Reach(reachable) => {
+                self.is_reachable = reachable;
+                self.lists_pods();
+            }
+            Act::Pods(count) => self.schedule_pods(count),
+            Act::Budget(blocks) => self.pods.budget = blocks,
+            Act::Stuck(stuck) => self.pods.stuck = stuck,
+            Act::Label(labelled) => self.pods.labelled = labelled,
             Act::Served(served) => self.is_served = served,
             Act::Fail(fault) => self.fault = Some(fault),
             Act::Lag => self.lags = true,
@@ -215,7 +225,9 @@ impl World {
             return;
         };
         host.machine.deleted_at = Some(now);
+        let has_pods = self.pods.live.iter().any(|live| !live.pod.stays() || live.pod.is_finished);
         let drains = host.machine.node.is_some()
+            && has_pods
             && !host.machine.annotations.contains_key(names::ANNOTATION_EXCLUDE_DRAIN);
         host.next = Some(if drains { drained } else { removed });
         let reason = if drains { "DrainingNode" } else { "WaitingForInfrastructureDeletion" };
@@ -262,7 +274,8 @@ impl World {
     pub(super) fn next_event(&self) -> Option<Timestamp> {
         let host = self.live.host.as_ref().and_then(|host| host.next).filter(|_| !self.is_capi_paused());
         let parts = self.live.parts.values().filter_map(|part| part.gone_at).min();
-        [host, parts, self.cluster_back_at].into_iter().flatten().min()
+        let pods = self.pods.live.iter().filter_map(|live| live.ends_at).min();
+        [host, parts, pods, self.cluster_back_at].into_iter().flatten().min()
     }
 
     /// Lets happen what is due; true if anything did.
@@ -287,6 +300,7 @@ impl World {
             self.live.node = None;
             happened = true;
         }
+        happened |= self.pods_happen();
         if happened {
             if std::mem::take(&mut self.lags) {
                 self.stale = Some(before);

@@ -15,7 +15,7 @@ use crate::controller::decide::tests::given::{SM, child};
 use crate::controller::effect::{Effect, NodeEdit};
 use crate::controller::error::Class;
 use crate::controller::report::{Failure, Made, Report};
-use crate::controller::snapshot::{Child, ChildObject, Service, Snapshot};
+use crate::controller::snapshot::{Child, ChildObject, Node, Service, Snapshot};
 use crate::controller::status::{derive, patch};
 use crate::workload::Reach;
 
@@ -44,7 +44,7 @@ pub(super) enum Pass {
     Failed,
 }
 
-fn refused(reason: &'static str) -> Failure {
+pub(super) fn refused(reason: &'static str) -> Failure {
     Failure { reason, message: format!("refused: {reason}"), class: Class::Transient }
 }
 
@@ -130,6 +130,8 @@ impl World {
                 (true, false) => Reach::Unreachable("no route".to_owned()),
             },
             waits_for_turn: false,
+            pods: self.pods_seen(),
+            drain_rules: Some(Vec::new()),
         }
     }
 
@@ -146,35 +148,39 @@ impl World {
         let fault = self.fault.filter(|_| !decision.effects.is_empty());
         self.fault = self.fault.filter(|_| fault.is_none());
         let mut report = Report::default();
+        self.ask_for_pods(&decision);
         for (index, effect) in decision.effects.iter().enumerate() {
+            // The other half goes on.
+            if report.failure.is_some() && !effect.is_on_node() {
+                continue;
+            }
             let how = fault.filter(|fault| fault.effect == index).map(|fault| fault.how);
             if how == Some(How::DieBefore) {
-                return Pass::Moved;
+                return self.died();
             }
             let done = match how {
                 Some(How::FailBefore) => Err(refused("ApiTimeout")),
                 _ => self.perform(effect, &snapshot),
             };
-            match how {
-                Some(How::DieAfter) => return Pass::Moved,
-                Some(How::FailAfter) => report.failure = Some(refused("ApiTimeout")),
-                _ => {}
-            }
+            let done = match how {
+                Some(How::DieAfter) => return self.died(),
+                Some(How::FailAfter) => Err(refused("ApiTimeout")),
+                _ => done,
+            };
             match done {
-                Ok(made) => report.made.extend(made.filter(|_| report.failure.is_none())),
+                Ok(made) => report.made.extend(made),
                 Err(failure) if effect.is_on_node() => report.node_failure = Some(failure),
                 Err(failure) => report.failure = Some(failure),
-            }
-            if report.failure.is_some() && !effect.is_on_node() {
-                break;
             }
         }
         if !self.exists {
             return Pass::Rest;
         }
         let past_the_last = fault.is_some_and(|fault| fault.effect >= decision.effects.len());
-        if past_the_last && fault.is_some_and(|fault| matches!(fault.how, How::DieBefore | How::FailBefore)) {
-            return Pass::Moved;
+        match fault.filter(|_| past_the_last).map(|fault| fault.how) {
+            Some(How::DieBefore) => return self.died(),
+            Some(How::FailBefore) => return Pass::Moved,
+            Some(How::FailAfter | How::DieAfter) | None => {}
         }
         let after = serde_json::to_value(derive(&snapshot, &decision, &report)).unwrap();
         times_are_true(&snapshot, &self.status, &after);
@@ -192,9 +198,15 @@ impl World {
         self.at_rest(&snapshot, &decision);
         let wake = decision.wake.after(self.wall()).map(|delay| self.real + delay);
         assert!(wake.is_none_or(|at| at > self.real), "a wake-up that has passed already: {decision:#?}");
-        self.wake = wake;
+        // The list of pods comes of itself.
+        self.wake = if self.lists_pods() { Some(self.real) } else { wake };
         self.is_settled = sees_what_is;
         Pass::Rest
+    }
+
+    fn died(&mut self) -> Pass {
+        self.pods.forget();
+        Pass::Moved
     }
 
     fn perform(
@@ -216,8 +228,27 @@ impl World {
                 }
             }
             Effect::DeleteChild { uid, .. } => self.delete_part(uid),
-            Effect::Cordon(edit) => return self.cordon(edit, true).map(|()| None),
-            Effect::Uncordon(edit) => return self.cordon(edit, false).map(|()| None),
+            Effect::Cordon(edit) => return self.edit_node(edit, |node| hold(node, true)).map(|()| None),
+            Effect::Uncordon { node, lifts, taints } => {
+                let edit = |node: &mut Node| {
+                    if *lifts {
+                        hold(node, false);
+                    }
+                    node.taints.clone_from(taints.as_ref().unwrap_or(&node.taints.clone()));
+                };
+                return self.edit_node(node, edit).map(|()| None);
+            }
+            Effect::EjectNode { node, cordons, taints } => {
+                let edit = |node: &mut Node| {
+                    if *cordons {
+                        hold(node, true);
+                    }
+                    node.taints.clone_from(taints);
+                };
+                return self.edit_node(node, edit).map(|()| None);
+            }
+            Effect::Evict(pod) => return self.evict(pod).map(|()| None),
+            Effect::DeletePod(pod) => return self.delete_pod(pod).map(|()| None),
             Effect::DeleteNode(edit) => {
                 if self.live.node.as_ref().is_some_and(|node| node.uid == edit.uid) {
                     self.live.node = None;
@@ -321,7 +352,7 @@ impl World {
         Ok(())
     }
 
-    fn cordon(&mut self, edit: &NodeEdit, on: bool) -> Result<(), Failure> {
+    fn edit_node(&mut self, edit: &NodeEdit, change: impl FnOnce(&mut Node)) -> Result<(), Failure> {
         if !self.is_reachable {
             return Err(refused("NotConnected"));
         }
@@ -330,11 +361,15 @@ impl World {
         if (&node.uid, &node.resource_version) != (&edit.uid, &edit.resource_version) {
             return Err(refused("UpdateFailed"));
         }
-        node.unschedulable = on;
-        node.cordoned_by = on.then(|| SM.to_owned());
+        change(node);
         node.resource_version = version;
         Ok(())
     }
+}
+
+fn hold(node: &mut Node, on: bool) {
+    node.unschedulable = on;
+    node.cordoned_by = on.then(|| SM.to_owned());
 }
 
 fn reference(api_version: &str, kind: &str, uid: &str) -> ObjectRef {

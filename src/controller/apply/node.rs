@@ -1,0 +1,234 @@
+//! The half of a pass that goes to the workload cluster.
+//!
+//! Somebody may want her machine back in the middle of it, so it is short whatever happens: every call is given up after
+//! [`CALL`], and nothing but calls of one Node stands in line.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use kube::api::{Api, DeleteParams, Patch, PostParams, Preconditions};
+use kube::core::Status;
+use serde_json::{Value, json};
+
+use super::{Apply, params, within};
+use crate::api::names;
+use crate::controller::effect::{Effect, NodeEdit, PodEdit};
+use crate::controller::error::{EffectError, is_not_found, words};
+use crate::controller::expect::Written;
+use crate::controller::observe;
+use crate::controller::report::Failure;
+use crate::controller::snapshot::pods::Outcome;
+
+/// An eject waits for no workload cluster longer than 2 s, whatever the pass before it was waiting for.
+const CALL: Duration = Duration::from_millis(1200);
+/// What an ejected pod gets.
+const EJECT_GRACE_SECONDS: u32 = 1;
+
+/// What became of the half.
+#[derive(Default)]
+pub(super) struct Half {
+    pub(super) done: usize,
+    /// The last failure; delays nothing else.
+    pub(super) failure: Option<Failure>,
+}
+
+impl Apply<'_> {
+    /// Writes to the Node one after the other (each is checked against what was read), pods beside them all at once.
+    pub(super) async fn node_half(&self, effects: &[&Effect]) -> Half {
+        let is_of_pod = |effect: &&&Effect| matches!(effect, Effect::Evict(_) | Effect::DeletePod(_));
+        let (pods, edits): (Vec<&Effect>, Vec<&Effect>) = effects.iter().partition(is_of_pod);
+        let edits = async {
+            let mut half = Half::default();
+            for effect in edits {
+                half.count(effect, self.one(effect).await.map(drop));
+            }
+            half
+        };
+        // All at once: a decision asks for no more than a few.
+        let calls: Vec<_> = pods.iter().map(|effect| self.one(effect)).collect();
+        let (mut half, tried) = tokio::join!(edits, join_all(calls));
+        for (effect, done) in pods.iter().zip(tried) {
+            half.count(effect, done.map(drop));
+        }
+        half
+    }
+
+    pub(super) async fn on_node(&self, effect: &Effect) -> Result<(), EffectError> {
+        let annotated = |value: Value| json!({names::ANNOTATION_CORDONED_BY: value});
+        match effect {
+            Effect::Cordon(edit) => {
+                let patch = json!({"metadata": {"annotations": annotated(json!(self.snapshot.object.uid))},
+                                   "spec": {"unschedulable": true}});
+                self.edit_node("cordon", edit, patch).await
+            }
+            Effect::Uncordon { node, lifts, taints } => {
+                let mut patch = json!({"metadata": {}, "spec": {}});
+                if *lifts {
+                    patch["metadata"]["annotations"] = annotated(Value::Null);
+                    patch["spec"]["unschedulable"] = Value::Null;
+                }
+                if let Some(taints) = taints {
+                    patch["spec"]["taints"] = listed(taints);
+                }
+                self.edit_node("uncordon", node, patch).await
+            }
+            Effect::EjectNode { node, cordons, taints } => {
+                let mut patch = json!({"metadata": {}, "spec": {"taints": listed(taints)}});
+                if *cordons {
+                    patch["metadata"]["annotations"] = annotated(json!(self.snapshot.object.uid));
+                    patch["spec"]["unschedulable"] = json!(true);
+                }
+                self.edit_node("eject_node", node, patch).await
+            }
+            Effect::DeleteNode(edit) => self.delete_node(edit).await,
+            Effect::Evict(pod) => self.evict(pod).await,
+            Effect::DeletePod(pod) => self.delete_pod(pod).await,
+            Effect::AddFinalizer
+            | Effect::RemoveFinalizer { .. }
+            | Effect::CreateChild { .. }
+            | Effect::CreateMachine(_)
+            | Effect::PatchMachine { .. }
+            | Effect::DeleteMachine { .. }
+            | Effect::DeleteChild { .. } => Ok(()),
+        }
+    }
+
+    async fn edit_node(
+        &self,
+        what: &'static str,
+        edit: &NodeEdit,
+        mut patch: Value,
+    ) -> Result<(), EffectError> {
+        let client = self.workload.ok_or(EffectError::NotConnected { what })?;
+        patch["metadata"]["uid"] = json!(edit.uid);
+        patch["metadata"]["resourceVersion"] = json!(edit.resource_version);
+        let api: Api<Node> = Api::all(client.clone());
+        match within(CALL, what, api.patch(&edit.name, &params(), &Patch::Merge(&patch))).await? {
+            Ok(node) => {
+                self.expectations.note(&self.snapshot.object, Written::Node(&node));
+                Ok(())
+            }
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(source) => {
+                Err(EffectError::Patch { what: format!("Node {}", edit.name), source: source.into() })
+            }
+        }
+    }
+
+    async fn delete_node(&self, edit: &NodeEdit) -> Result<(), EffectError> {
+        let client = self.workload.ok_or(EffectError::NotConnected { what: "delete_node" })?;
+        let params = DeleteParams::default().preconditions(of_uid(&edit.uid));
+        let api: Api<Node> = Api::all(client.clone());
+        match within(CALL, "delete_node", api.delete(&edit.name, &params)).await? {
+            Ok(_) => Ok(()),
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(source) => {
+                Err(EffectError::Delete { what: format!("Node {}", edit.name), source: source.into() })
+            }
+        }
+    }
+
+    /// Any answer is noted for the pod, and none is a failure of the pass: the next one depends on the pod alone.
+    async fn evict(&self, pod: &PodEdit) -> Result<(), EffectError> {
+        let api = self.pods("evict", pod)?;
+        let body = json!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": pod.name, "namespace": pod.namespace},
+            "deleteOptions": {"preconditions": {"uid": pod.uid}},
+        });
+        let params = PostParams::default();
+        // Not by kube's own `evict`: it loses the uid, and takes a Failure that comes with 201 for a success.
+        let call = api.create_subresource::<Value, Status>("eviction", &pod.name, &params, &body);
+        let outcome = match within(CALL, "evict", call).await {
+            Ok(Ok(status)) if status.is_failure() => refusal(&status),
+            Ok(Ok(_)) => Outcome::Accepted,
+            Ok(Err(kube::Error::Api(status))) => refusal(&status),
+            Ok(Err(error)) => Outcome::Failed { message: words(&error) },
+            Err(late) => Outcome::Failed { message: late.to_string() },
+        };
+        self.tried(pod, outcome);
+        Ok(())
+    }
+
+    async fn delete_pod(&self, pod: &PodEdit) -> Result<(), EffectError> {
+        let api = self.pods("delete_pod", pod)?;
+        let params =
+            DeleteParams::default().grace_period(EJECT_GRACE_SECONDS).preconditions(of_uid(&pod.uid));
+        let outcome = match within(CALL, "delete_pod", api.delete(&pod.name, &params)).await {
+            Ok(Ok(_)) => Outcome::Accepted,
+            // Gone, or a namesake.
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Outcome::Accepted,
+            Ok(Err(error)) => Outcome::Failed { message: words(&error) },
+            Err(late) => Outcome::Failed { message: late.to_string() },
+        };
+        self.tried(pod, outcome);
+        Ok(())
+    }
+
+    fn pods(&self, what: &'static str, pod: &PodEdit) -> Result<Api<Pod>, EffectError> {
+        let client = self.workload.ok_or(EffectError::NotConnected { what })?;
+        Ok(Api::namespaced(client.clone(), &pod.namespace))
+    }
+
+    fn tried(&self, pod: &PodEdit, outcome: Outcome) {
+        let (namespace, name) = (&pod.namespace, &pod.name);
+        match &outcome {
+            Outcome::Accepted => tracing::info!(namespace, name, "pod is to go"),
+            Outcome::Refused { budgets } => tracing::debug!(namespace, name, ?budgets, "eviction refused"),
+            Outcome::Failed { message } => {
+                tracing::warn!(namespace, name, message, "pod cannot be made to go");
+            }
+        }
+        self.evictions.note(&self.snapshot.object.uid, &pod.uid, outcome, observe::now());
+    }
+}
+
+impl Half {
+    fn count(&mut self, effect: &Effect, done: Result<(), EffectError>) {
+        match done {
+            Ok(()) => {
+                // What became of a pod was told by its name.
+                if !matches!(effect, Effect::Evict(_) | Effect::DeletePod(_)) {
+                    tracing::info!(effect = effect.label(), "done");
+                }
+                self.done += 1;
+            }
+            Err(error) => {
+                tracing::warn!(effect = effect.label(), %error, "failed on the workload side");
+                self.failure = Some(Failure::from(&error));
+            }
+        }
+    }
+}
+
+/// What the server says to an eviction that it does not perform.
+fn refusal(status: &Status) -> Outcome {
+    match status.code {
+        // Gone, or a namesake.
+        404 | 409 => Outcome::Accepted,
+        429 => Outcome::Refused { budgets: budgets(status) },
+        // Two budgets select one pod, say: no retry mends that, but a person may.
+        code => Outcome::Failed { message: format!("its eviction was refused: {} ({code})", status.message) },
+    }
+}
+
+/// By name: the server puts it only into a sentence.
+fn budgets(status: &Status) -> Vec<String> {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let of_budget = causes.filter(|cause| cause.reason == "DisruptionBudget");
+    let name = |message: &str| {
+        let rest = message.strip_prefix("The disruption budget ")?;
+        rest.split_whitespace().next().map(str::to_owned)
+    };
+    of_budget.filter_map(|cause| name(&cause.message)).collect()
+}
+
+fn of_uid(uid: &str) -> Preconditions {
+    Preconditions { uid: Some(uid.to_owned()), resource_version: None }
+}
+
+/// A list in a merge patch replaces the list that is there; an empty one takes the field away.
+fn listed(taints: &[Taint]) -> Value {
+    if taints.is_empty() { Value::Null } else { json!(taints) }
+}

@@ -1,0 +1,114 @@
+//! No Machine: what it did not take with it, the look that nothing is left, and how it is when all is done.
+
+use crate::api::condition::Phase;
+use crate::api::status::{DesiredState, LeavingStage, Rule, Timers};
+use crate::capi::version::Capi;
+use crate::controller::decide::Plan;
+use crate::controller::decide::leave::{self, Clock, edit, going};
+use crate::controller::decide::rule::Ruling;
+use crate::controller::effect::{Effect, Standing};
+use crate::controller::snapshot::{Node, Service, Snapshot};
+use crate::workload::Reach;
+
+/// No Machine: whatever it did not take with it goes by itself.
+pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
+    let mut effects = Vec::new();
+    let mut waiting_for = Vec::new();
+    for child in &snapshot.children {
+        let Some(object) = child.object.as_ref().filter(|object| snapshot.owns_child(child, object)) else {
+            // Not known is not gone: forgotten now, it would never be found again.
+            if child.service.is_unknown() && snapshot.remembers(child) {
+                waiting_for.push(format!("{} {} (not looked up yet)", child.kind, snapshot.object.name));
+            }
+            continue;
+        };
+        waiting_for.push(format!("{} {}", child.kind, snapshot.object.name));
+        if let (false, Service::Served(resource)) = (object.deleting, &child.service) {
+            effects.push(Effect::DeleteChild { resource: resource.clone(), uid: object.uid.clone() });
+        }
+    }
+    // Cluster API gives up on a Node object after its limit; a stale one would block the next run.
+    if let Some(node) = stale_node(snapshot).filter(|_| ruling.rule != Rule::ClusterDeleting) {
+        waiting_for.push(format!("Node {}", node.name));
+        effects.extend((!node.deleting).then(|| Effect::DeleteNode(edit(node))));
+    }
+    if waiting_for.is_empty() {
+        return gone(snapshot, ruling);
+    }
+    let clock = Clock::read(snapshot, ruling);
+    let message = format!("waiting for {} to go", waiting_for.join(", "));
+    let mut plan = Plan::new(going("WaitingForMachineDeletion", message, ruling), clock.timers(snapshot));
+    plan.effects = effects;
+    plan.leaving = Some(leave::leaving(snapshot, &clock, LeavingStage::Deletion, vec![]));
+    plan
+}
+
+fn gone(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
+    let mut plan = Plan::new(settled(snapshot, ruling), Timers::default());
+    plan.is_gone = true;
+    if snapshot.object.deleted_at.is_none() || !snapshot.object.has_finalizer {
+        return plan;
+    }
+    let looking: Vec<String> = snapshot
+        .children
+        .iter()
+        .filter(|child| child.service.is_unknown())
+        .map(|child| match &child.service {
+            Service::Unreachable(text) => format!("{} ({text})", child.kind),
+            _ => child.kind.clone(),
+        })
+        .collect();
+    if looking.is_empty() {
+        let children = snapshot.children.iter().filter_map(|child| match &child.service {
+            Service::Served(resource) => Some(resource.clone()),
+            // A kind that is gone has no objects; one that we may not touch we did not make.
+            Service::Resolving | Service::NotServed(_) | Service::NotAllowed(_) | Service::Unreachable(_) => {
+                None
+            }
+        });
+        // With the kind Machine itself all Machines are gone.
+        let machines = match &snapshot.capi {
+            Capi::Served(version) => Some(version.machine()),
+            Capi::NotServed(_) => None,
+        };
+        let kinds = machines.into_iter().chain(children).collect();
+        plan.effects.push(Effect::RemoveFinalizer { kinds });
+    } else {
+        let message = format!("looking whether any {} is left", looking.join(" or "));
+        plan.standing = going("WaitingForMachineDeletion", message, ruling);
+        plan.is_gone = false;
+    }
+    plan
+}
+
+/// With its owner, and nothing left to do.
+pub(super) fn settled(snapshot: &Snapshot, ruling: &Ruling) -> Standing {
+    let (phase, reason) = match ruling.rule {
+        Rule::KillSwitch => (Phase::Terminated, "Terminated"),
+        Rule::Disabled => (Phase::Disabled, "Disabled"),
+        Rule::Reclaim => (Phase::Inactive, "Reclaimed"),
+        Rule::Hold => (Phase::Inactive, "Held"),
+        Rule::Paused => (Phase::Inactive, "Paused"),
+        Rule::Deletion
+        | Rule::ClusterDeleting
+        | Rule::ScheduleInvalid
+        | Rule::Exception
+        | Rule::Window
+        | Rule::OutsideWindows => (Phase::Inactive, "Inactive"),
+    };
+    let message = match (&snapshot.target.schedule, &ruling.next) {
+        (Ok(schedule), Some(next)) if next.state == DesiredState::Active => {
+            format!("with its owner ({}); joins {}", ruling.message, schedule.local_with_date(next.at))
+        }
+        _ => format!("with its owner ({})", ruling.message),
+    };
+    let invalid = ruling.rule == Rule::ScheduleInvalid;
+    let (phase, reason) = if invalid { (Phase::Error, "SpecInvalid") } else { (phase, reason) };
+    Standing { phase, ready: Some(!invalid), reason, message, stalled: invalid }
+}
+
+/// The Node of a Machine that is gone.
+pub(super) fn stale_node(snapshot: &Snapshot) -> Option<&Node> {
+    let node = snapshot.own_node()?;
+    (snapshot.own_machine().is_none() && snapshot.reach == Reach::Connected).then_some(node)
+}
