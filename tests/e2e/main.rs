@@ -13,6 +13,8 @@ mod bad_input;
 mod control_planes;
 mod crash;
 mod crd;
+mod drain;
+mod eject;
 mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;

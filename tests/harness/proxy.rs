@@ -65,6 +65,7 @@ impl fmt::Display for Entry {
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
     cut: bool,
+    hangs: bool,
     generation: u64,
 }
 
@@ -145,7 +146,16 @@ impl FaultProxy {
 
     /// Refuses new connections and ends those that exist: the API server is gone, for this client.
     pub fn cut(&self) {
-        self.state.line.send_modify(|line| *line = Line { cut: true, generation: line.generation + 1 });
+        self.state.line.send_modify(|line| {
+            let generation = line.generation + 1;
+            *line = Line { cut: true, generation, ..*line };
+        });
+    }
+
+    /// Connections stay open, new ones are taken, and nothing comes over any of them any more: a network that swallows
+    /// all.
+    pub fn hang(&self) {
+        self.state.line.send_modify(|line| line.hangs = true);
     }
 
     /// Undoes [`FaultProxy::cut`].
@@ -247,6 +257,7 @@ async fn connection(state: Arc<State>, acceptor: TlsAcceptor, stream: TcpStream)
     if begun.cut {
         return;
     }
+    let mut hung = state.line.subscribe();
     let talk = async {
         let Ok(stream) = acceptor.accept(stream).await else { return };
         let upstream = forward::Link::default();
@@ -255,8 +266,18 @@ async fn connection(state: Arc<State>, acceptor: TlsAcceptor, stream: TcpStream)
         // Errors are how connections end here.
         let _ = http.serve_connection(TokioIo::new(stream), answer).await;
     };
+    let mut talk = std::pin::pin!(talk);
+    let ended = async {
+        // The sender lives in the state.
+        let _ = line.wait_for(|now| now.generation != begun.generation).await;
+    };
+    let mut ended = std::pin::pin!(ended);
     tokio::select! {
-        () = talk => {}
-        _ = line.wait_for(|now| now.generation != begun.generation) => {}
+        biased;
+        () = &mut ended => return,
+        _ = hung.wait_for(|now| now.hangs) => {}
+        () = &mut talk => return,
     }
+    // Open, and nobody at the other end.
+    ended.await;
 }

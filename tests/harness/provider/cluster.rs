@@ -21,7 +21,7 @@ pub async fn reconcile_control_plane(object: Arc<DynamicObject>, context: Arc<Co
         "initialization": {"controlPlaneInitialized": true},
         // Without it Cluster API neither drains nor deletes Nodes of a Cluster without control-plane
         // Machines.
-        "externalManagedControlPlane": true,
+        "externalManagedControlPlane": object.data["spec"]["isExternal"].as_bool().unwrap_or(true),
     });
     context.set_status(&object, &control_plane(), status).await?;
     Ok(Action::await_change())

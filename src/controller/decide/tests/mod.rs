@@ -2,9 +2,9 @@
 
 #![allow(clippy::too_many_lines, clippy::large_stack_arrays, reason = "tables")]
 
-mod events;
 mod draining;
 mod ejecting;
+mod events;
 mod given;
 mod kstatus;
 mod leaving;

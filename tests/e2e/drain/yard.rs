@@ -1,0 +1,207 @@
+//! A machine that is lent, with pods on its Node, for the tests of its leaving.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use crate::harness::audit::{Call, Calls};
+use crate::harness::{FaultProxy, eventually, gone};
+use crate::world::{PATIENCE, World, closed, merge, said};
+
+/// CAPI looks at a drain no more often than this, in seconds: what is done before was not waited for by it.
+pub const ROUND: SignedDuration = SignedDuration::from_secs(20);
+
+pub struct Yard {
+    pub world: World,
+    pub name: String,
+}
+
+impl Yard {
+    /// A machine on a Node that the controller knows, with these fields over the spec.
+    pub async fn lent(test: &str, over: Value) -> Self {
+        let world = World::start(test).await;
+        let name = world.tenant.unique("ws");
+        world.create(&name, over).await;
+        Self::on(world, name).await
+    }
+
+    /// The same, with a proxy between the controller (alone) and the workload API server.
+    pub async fn lent_through(test: &str, over: Value) -> (Self, FaultProxy) {
+        let world = World::start(test).await;
+        let name = world.tenant.unique("ws");
+        let tenant = &world.tenant;
+        let proxy =
+            FaultProxy::start(tenant.planes().workload(), &tenant.workload_user, &["system:masters"]).await;
+        let secret =
+            json!({"metadata": {"name": "through-proxy"}, "stringData": {"value": proxy.kubeconfig()}});
+        let secret = serde_json::from_value(secret).unwrap();
+        let secrets: Api<k8s_openapi::api::core::v1::Secret> =
+            Api::namespaced(tenant.management.clone(), &tenant.namespace);
+        secrets.create(&PostParams::default(), &secret).await.unwrap();
+        let mut spec = json!({"kubeconfigSecretRef": {"name": "through-proxy", "key": "value"}});
+        merge(&mut spec, over);
+        world.create(&name, spec).await;
+        (Self::on(world, name).await, proxy)
+    }
+
+    async fn on(world: World, name: String) -> Self {
+        world.until_settled(&name, "Active").await;
+        world.until(&name, "on a Node", |sm| sm.data["status"]["nodeRef"]["uid"].is_string()).await;
+        Self { world, name }
+    }
+
+    pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.world.tenant.workload.clone(), &self.world.tenant.namespace)
+    }
+
+    /// A pod on the Node, ready.
+    pub async fn pod(&self, name: &str, over: Value) -> Pod {
+        let mut pod = json!({
+            "metadata": {"name": name, "labels": {"app": name}},
+            "spec": {"nodeName": self.name, "containers": [{"name": "c", "image": "none"}]},
+        });
+        merge(&mut pod, over);
+        let pod = serde_json::from_value(pod).unwrap();
+        Box::pin(self.pods().create(&PostParams::default(), &pod)).await.unwrap();
+        self.until_pod(name, "ready", is_ready).await
+    }
+
+    /// Waits for a pod.
+    pub async fn until_pod(&self, name: &str, what: &str, found: impl FnMut(&Pod) -> bool) -> Pod {
+        let pods = self.pods();
+        // Pods are large, and so is what waits for one.
+        Box::pin(eventually(&pods, name, what, PATIENCE, found)).await
+    }
+
+    /// A budget that lets no pod of that app go.
+    pub async fn budget(&self, name: &str, app: &str) {
+        let budgets = self.budgets();
+        let budget = json!({"metadata": {"name": name}, "spec": {
+            "minAvailable": 1, "selector": {"matchLabels": {"app": app}},
+        }});
+        budgets.create(&PostParams::default(), &serde_json::from_value(budget).unwrap()).await.unwrap();
+        eventually(&budgets, name, "counted", PATIENCE, |budget| {
+            budget.status.as_ref().is_some_and(|status| status.current_healthy >= 1)
+        })
+        .await;
+    }
+
+    pub async fn release(&self, budget: &str) {
+        self.budgets().delete(budget, &DeleteParams::default()).await.unwrap();
+    }
+
+    fn budgets(&self) -> Api<PodDisruptionBudget> {
+        Api::namespaced(self.world.tenant.workload.clone(), &self.world.tenant.namespace)
+    }
+
+    /// The window ends; when that was written.
+    pub async fn close(&self) -> Timestamp {
+        let at = Timestamp::now();
+        self.world.edit(&self.name, json!({"schedule": closed()})).await;
+        at
+    }
+
+    /// The kill switch goes on; when that was written.
+    pub async fn kill(&self) -> Timestamp {
+        let at = Timestamp::now();
+        self.world.edit(&self.name, json!({"killSwitch": true})).await;
+        at
+    }
+
+    pub async fn until_draining(&self) -> DynamicObject {
+        self.until("being emptied", |sm| said(sm, "Ready").0 == "NodeDraining").await
+    }
+
+    pub async fn until(&self, what: &str, found: impl FnMut(&DynamicObject) -> bool) -> DynamicObject {
+        self.world.until(&self.name, what, found).await
+    }
+
+    pub async fn until_machine_gone(&self) {
+        gone(&self.world.tenant.machines(), &self.name, PATIENCE).await;
+    }
+
+    pub async fn machine(&self) -> DynamicObject {
+        self.world.tenant.machines().get(&self.name).await.unwrap()
+    }
+
+    /// What the controller asked of the pods of this test, watches not.
+    pub fn pod_calls(&self) -> Calls {
+        let calls = self.world.workload_calls().within(&self.world.tenant.namespace).calls();
+        calls.only(|call| call.resource == "pods" || call.resource == "pods/eviction")
+    }
+
+    /// The controller's evictions.
+    pub fn evictions(&self) -> Calls {
+        self.pod_calls().only(|call| call.resource == "pods/eviction")
+    }
+
+    /// Cluster API's: it has the same kubeconfig, and another user agent.
+    pub fn evictions_by_capi(&self) -> Calls {
+        let audit = self.world.tenant.planes().workload().audit();
+        let calls = audit.after(self.world.workload_mark).within(&self.world.tenant.namespace);
+        calls.only(|call| call.resource == "pods/eviction" && !call.user_agent.starts_with("5spot/"))
+    }
+
+    /// The DELETE of the Machine, by the controller.
+    pub async fn deletion(&self) -> Call {
+        let audit = self.world.tenant.planes().management().audit();
+        let (user, name) = (self.world.user.clone(), self.name.clone());
+        let is_it =
+            move |calls: &Calls| calls.by(&user).on("machines").verb("delete").named(&name).accepted();
+        let told = is_it.clone();
+        let calls = audit.until(self.world.mark, "deleted", PATIENCE, move |calls| !told(calls).is_empty());
+        let found = is_it(&calls.await);
+        assert_eq!(found.len(), 1, "{found}");
+        found.iter().next().unwrap().clone()
+    }
+
+    pub fn is_deleted(&self) -> bool {
+        !self.world.calls().on("machines").verb("delete").is_empty()
+    }
+
+    /// How often the controller has written the status.
+    pub fn status_writes(&self) -> usize {
+        self.world.calls().only(|call| call.resource == "scheduledmachines/status").writes().len()
+    }
+
+    pub async fn patch_node(&self, patch: Value) {
+        let nodes = self.world.nodes();
+        nodes.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+}
+
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|said| said.type_ == "Ready" && said.status == "True")
+}
+
+pub fn is_cordoned(node: &Node) -> bool {
+    node.spec.as_ref().is_some_and(|spec| spec.unschedulable == Some(true))
+}
+
+pub fn is_ejecting(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    taints.into_iter().flatten().any(|t| t.key == "5spot.finos.org/ejecting" && t.effect == "NoExecute")
+}
+
+/// Ends by itself, that long after it was asked to.
+pub fn slow(seconds: u32) -> Value {
+    json!({"metadata": {"annotations": {"harness/delete-delay": format!("{seconds}s")}}})
+}
+
+/// Never ends.
+pub fn stuck() -> Value {
+    json!({"metadata": {"finalizers": ["harness.test/stuck"]}})
+}
+
+/// Takes the finalizers off again, so that the namespace is left clean.
+pub async fn unstick(yard: &Yard, name: &str) {
+    let bare = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    match yard.pods().patch(name, &PatchParams::default(), &bare).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        other => drop(other.unwrap().name_any()),
+    }
+}

@@ -1,0 +1,183 @@
+//! Out at once, whatever stands in the way.
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::drain::yard::{Yard, is_cordoned, is_ejecting, slow, stuck, unstick};
+use crate::harness::{Behaviour, eventually};
+use crate::world::{PATIENCE, closed, said, uid};
+
+/// Promised of the DELETE, whatever the workload side does.
+const AT_ONCE: SignedDuration = SignedDuration::from_secs(2);
+
+/// The kill switch goes on, and the DELETE follows.
+async fn ejected_in_time(yard: &Yard) -> Timestamp {
+    let killed = yard.kill().await;
+    let deletion = yard.deletion().await;
+    let after = deletion.received.duration_since(killed);
+    eprintln!("{}: DELETE {} ms after the kill switch", yard.world.tenant.namespace, after.as_millis());
+    assert!(after < AT_ONCE, "{after}: {}", yard.world.calls().writes());
+    killed
+}
+
+async fn is_excluded(yard: &Yard) {
+    let machine = yard.world.tenant.machines().get_opt(&yard.name).await.unwrap();
+    for key in ["exclude-node-draining", "exclude-wait-for-node-volume-detach"] {
+        let key = format!("machine.cluster.x-k8s.io/{key}");
+        assert!(machine.as_ref().is_none_or(|m| m.annotations().contains_key(&key)), "{key}");
+    }
+    let patches = yard.world.calls().on("machines").verb("patch").named(&yard.name);
+    assert_eq!(patches.len(), 1, "both in one: {patches}");
+}
+
+#[tokio::test]
+async fn neither_a_stuck_pod_nor_a_budget_delays_an_eject() {
+    let yard =
+        Yard::lent("eject", json!({"gracefulShutdownTimeout": "10m", "nodeDrainTimeout": "10m"})).await;
+    yard.pod("stuck", stuck()).await;
+    yard.pod("kept", slow(600)).await;
+    yard.budget("keep", "kept").await;
+    let killed = ejected_in_time(&yard).await;
+    is_excluded(&yard).await;
+    let node = yard.world.nodes().get(&yard.name).await.unwrap();
+    assert!(is_ejecting(&node) && is_cordoned(&node), "{:?}", node.spec);
+    // The collector of pods without a Node may be quicker still.
+    yard.until_pod("stuck", "hurried", |pod| {
+        pod.metadata.deletion_grace_period_seconds.is_some_and(|grace| grace <= 1)
+    })
+    .await;
+    // Kubernetes' own eviction by taint may have come first; what it gave a long grace is hurried.
+    let hurried = yard.pod_calls().named("kept").verb("delete").accepted();
+    assert_eq!(hurried.len(), 1, "{}", yard.pod_calls());
+    let after = hurried.iter().next().unwrap().received.duration_since(killed);
+    assert!(after < AT_ONCE, "{after}");
+    assert!(yard.pod_calls().named("stuck").verb("delete").len() <= 1, "{}", yard.pod_calls());
+    yard.until_machine_gone().await;
+    let took = Timestamp::now().duration_since(killed);
+    eprintln!("eject with a stuck pod and a budget: Machine gone after {:.1} s", took.as_secs_f64());
+    assert!(took < SignedDuration::from_secs(15), "{took}");
+    assert!(yard.evictions_by_capi().is_empty() && yard.evictions().is_empty());
+    let out = yard.world.until_settled(&yard.name, "Terminated").await;
+    assert_eq!(out.data["status"]["lastRun"]["endedBy"], "KillSwitch");
+    unstick(&yard, "stuck").await;
+    yard.release("keep").await;
+}
+
+#[tokio::test]
+async fn a_workload_cluster_that_refuses_connections_does_not_delay_an_eject() {
+    let (yard, proxy) = Yard::lent_through("eject-cut", json!({})).await;
+    yard.pod("web", json!({})).await;
+    proxy.cut();
+    ejected_in_time(&yard).await;
+    yard.until_machine_gone().await;
+}
+
+#[tokio::test]
+async fn a_workload_cluster_that_never_answers_does_not_delay_an_eject() {
+    let (yard, proxy) = Yard::lent_through("eject-hung", json!({})).await;
+    yard.pod("web", json!({})).await;
+    proxy.hang();
+    ejected_in_time(&yard).await;
+    is_excluded(&yard).await;
+    yard.until_machine_gone().await;
+}
+
+#[tokio::test]
+async fn a_kill_switch_in_the_middle_of_a_drain_that_hangs_is_acted_on_in_time() {
+    let (yard, proxy) = Yard::lent_through("eject-hung-drain", json!({"nodeDrainTimeout": "10m"})).await;
+    yard.pod("kept", json!({})).await;
+    yard.budget("keep", "kept").await;
+    yard.world.edit(&yard.name, json!({"schedule": closed()})).await;
+    yard.until("begun", |sm| sm.data["status"]["timers"]["drainStartedAt"].is_string()).await;
+    proxy.hang();
+    ejected_in_time(&yard).await;
+    yard.until_machine_gone().await;
+    yard.release("keep").await;
+}
+
+#[tokio::test]
+async fn an_eject_cuts_a_grace_and_a_drain_short() {
+    for (stage, grace) in [("Grace", "10m"), ("Drain", "0s")] {
+        let over = json!({"gracefulShutdownTimeout": grace, "nodeDrainTimeout": "10m"});
+        let yard = Yard::lent(&format!("eject-in-{}", stage.to_lowercase()), over).await;
+        yard.pod("kept", json!({})).await;
+        yard.budget("keep", "kept").await;
+        yard.close().await;
+        yard.until(stage, |sm| sm.data["status"]["leaving"]["stage"] == stage).await;
+        assert!(!yard.is_deleted());
+        ejected_in_time(&yard).await;
+        yard.until_machine_gone().await;
+        let out = yard.world.until_settled(&yard.name, "Terminated").await;
+        assert!(out.data["status"].get("timers").is_none());
+        yard.release("keep").await;
+    }
+}
+
+#[tokio::test]
+async fn an_eject_in_the_middle_of_cluster_apis_drain_ends_it_within_its_round() {
+    let yard = Yard::lent("eject-in-deletion", json!({"nodeDrainTimeout": "10m"})).await;
+    // Cluster API's drain: it waits for this one.
+    let waits = json!({"metadata": {"labels": {"cluster.x-k8s.io/drain": "wait-completed"}}});
+    yard.pod("waits", waits).await;
+    yard.close().await;
+    yard.deletion().await;
+    yard.until("drained by Cluster API", |sm| said(sm, "Ready").0 == "NodeDraining").await;
+    let killed = yard.kill().await;
+    eventually(&yard.world.tenant.machines(), &yard.name, "excluded", PATIENCE, |machine| {
+        machine.annotations().contains_key("machine.cluster.x-k8s.io/exclude-node-draining")
+    })
+    .await;
+    assert!(Timestamp::now().duration_since(killed) < AT_ONCE);
+    eventually(&yard.world.nodes(), &yard.name, "tainted", PATIENCE, is_ejecting).await;
+    yard.until_machine_gone().await;
+    let took = Timestamp::now().duration_since(killed);
+    assert!(took < SignedDuration::from_secs(30), "{took}");
+}
+
+#[tokio::test]
+async fn under_a_pause_of_cluster_api_the_node_half_runs_and_a_node_that_stays_is_given_back() {
+    let yard = Yard::lent("eject-paused", json!({})).await;
+    let machine = yard.machine().await;
+    let pause = |paused: bool| Patch::Merge(json!({"spec": {"paused": paused}}));
+    let (clusters, cluster) = (yard.world.tenant.clusters(), yard.world.tenant.cluster.clone());
+    yard.pod("web", json!({})).await;
+    clusters.patch(&cluster, &PatchParams::default(), &pause(true)).await.unwrap();
+    yard.until("paused", |sm| said(sm, "Ready").0 == "BlockedByPause").await;
+    yard.kill().await;
+    eventually(&yard.world.nodes(), &yard.name, "tainted and cordoned", PATIENCE, |node| {
+        is_ejecting(node) && is_cordoned(node)
+    })
+    .await;
+    crate::harness::gone(&yard.pods(), "web", PATIENCE).await;
+    let on_capi = yard.world.calls().on("machines").writes().only(|call| call.verb != "create");
+    assert!(on_capi.is_empty(), "{on_capi}");
+    assert_eq!(said(&yard.until("still paused", |_| true).await, "Ready").0, "BlockedByPause");
+
+    yard.world.edit(&yard.name, json!({"killSwitch": false})).await;
+    yard.until("not killed", |sm| sm.data["status"]["decision"]["rule"] == "Window").await;
+    clusters.patch(&cluster, &PatchParams::default(), &pause(false)).await.unwrap();
+    let node = eventually(&yard.world.nodes(), &yard.name, "free again", PATIENCE, |node| {
+        !is_ejecting(node) && !is_cordoned(node)
+    })
+    .await;
+    assert!(!node.annotations().contains_key("5spot.finos.org/cordoned-by"));
+    yard.world.until_settled(&yard.name, "Active").await;
+    assert_eq!(uid(&yard.machine().await), uid(&machine));
+    assert!(!yard.is_deleted());
+}
+
+#[tokio::test]
+async fn after_an_eject_the_machine_comes_back_to_its_schedule_on_a_node_without_traces() {
+    let yard = Yard::lent("eject-and-back", json!({})).await;
+    // As of a host that joins again before its Node object is gone.
+    yard.world.tenant.behave(Behaviour { deletes_node: false, ..Behaviour::default() });
+    ejected_in_time(&yard).await;
+    yard.world.until_settled(&yard.name, "Terminated").await;
+    yard.world.edit(&yard.name, json!({"killSwitch": false})).await;
+    yard.world.until_settled(&yard.name, "Active").await;
+    let node = eventually(&yard.world.nodes(), &yard.name, "free", PATIENCE, |node| !is_cordoned(node)).await;
+    assert!(!is_ejecting(&node));
+    assert_eq!(yard.world.machines_created(&yard.name), 2);
+}
