@@ -16,7 +16,7 @@ mod house {
     use std::path::{Path, PathBuf};
 
     /// No await, no client, no clock, no environment, no logging.
-    const PURE: [&str; 18] = [
+    const PURE: [&str; 21] = [
         "src/capi/drain_rules.rs",
         "src/schedule",
         "src/api",
@@ -30,6 +30,9 @@ mod house {
         "src/controller/conditions.rs",
         "src/controller/effect.rs",
         "src/controller/events.rs",
+        "src/controller/hold/mod.rs",
+        "src/controller/hold/said.rs",
+        "src/controller/reclaim.rs",
         "src/controller/report.rs",
         "src/controller/snapshot.rs",
         "src/controller/status.rs",

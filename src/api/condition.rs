@@ -42,6 +42,10 @@ pub mod types {
     pub const RECONCILING: &str = "Reconciling";
     /// Present only while a person is needed (kstatus).
     pub const STALLED: &str = "Stalled";
+    /// Of a hold: it counts now, and covers something.
+    pub const IN_FORCE: &str = "InForce";
+    /// Of a hold: its end has come.
+    pub const EXPIRED: &str = "Expired";
     /// Present only while the owner's machine is late.
     pub const HAND_BACK_OVERDUE: &str = "HandBackOverdue";
 }

@@ -13,6 +13,9 @@ use super::schema;
 /// Most entries of `leaving.blockedBy`; the server refuses a status with more.
 pub const MOST_BLOCKERS: usize = 32;
 
+/// Most entries of `reclaim.recent`; of an owner who reclaims more often than that in a day the latest count.
+pub const MOST_RECLAIMS: usize = 32;
+
 /// What the controller last saw and decided. Written whole, by the controller alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -350,6 +353,10 @@ pub struct ReclaimStatus {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "last24h")]
     #[schemars(schema_with = "schema::count")]
     pub last_24h: Option<u32>,
+    /// When these were, the latest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::instants")]
+    pub recent: Vec<Timestamp>,
 }
 
 /// An object in the management cluster.

@@ -135,6 +135,9 @@ pub enum PassError {
     /// The status cannot be written down; a mistake in a type.
     #[error("the status does not fit JSON: {0}")]
     Encode(#[source] serde_json::Error),
+    /// A hold that has served its time could not be deleted.
+    #[error("deleting the hold of a reclaim that is over failed: {}", words(.0))]
+    Dispose(#[source] Box<kube::Error>),
     /// The cache was behind.
     #[error("the object changed while it was being worked on; looking again")]
     Stale,
@@ -148,7 +151,9 @@ impl PassError {
     pub fn class(&self) -> Class {
         match self {
             Self::Effect(error) => error.class(),
-            Self::Status(source) | Self::Confirm(source) | Self::Look(source) => class(source),
+            Self::Status(source) | Self::Confirm(source) | Self::Look(source) | Self::Dispose(source) => {
+                class(source)
+            }
             Self::Stale => Class::Conflict,
             Self::Timeout(_) => Class::Transient,
             Self::Encode(_) => Class::Permanent,
@@ -160,6 +165,7 @@ impl PassError {
         match self {
             Self::Effect(error) => error.reason(),
             Self::Confirm(_) | Self::Look(_) => "ReadFailed",
+            Self::Dispose(_) => "DeleteFailed",
             Self::Status(_) | Self::Encode(_) | Self::Stale | Self::Timeout(_) => "UpdateFailed",
         }
     }
@@ -171,6 +177,7 @@ impl PassError {
             Self::Status(_) => "status",
             Self::Confirm(_) => "confirm",
             Self::Look(_) => "look",
+            Self::Dispose(_) => "dispose",
             Self::Stale => "stale",
             Self::Encode(_) => "encode",
             Self::Timeout(_) => "timeout",

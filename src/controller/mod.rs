@@ -13,7 +13,9 @@ pub mod error;
 pub mod events;
 pub mod evictions;
 pub mod expect;
+pub mod hold;
 pub mod observe;
+pub mod reclaim;
 pub mod reconcile;
 pub mod report;
 pub mod retry;
@@ -43,6 +45,8 @@ use crate::watch::{Notice, follow};
 use crate::workload::Workloads;
 use drain_rules::DrainRules;
 use evictions::Evictions;
+use hold::index::Holds;
+use hold::machine_hold_resource;
 use observe::{World, connection_key};
 use reconcile::Context;
 use target::Target;
@@ -76,54 +80,55 @@ pub fn start(
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) {
     let (keys, received) = mpsc::unbounded_channel();
+    let (hold_keys, hold_received) = mpsc::unbounded_channel();
     let resource = scheduled_machine_resource();
     let objects = Writer::new(resource.clone());
-    let waker = Waker::new(keys, objects.as_reader());
+    let holds = Holds::default();
+    let waker = Waker::new(keys, hold_keys, objects.as_reader(), holds.clone());
 
-    let (kind_notices, mut kinds_changed) = mpsc::unbounded_channel();
+    let (kind_notices, kinds_changed) = mpsc::unbounded_channel();
     let (kinds, kinds_actor) =
         Kinds::new(client.clone(), settings.namespace.clone(), settings.allowed_groups.clone(), kind_notices);
-    let (workload_notices, mut workloads_changed) = mpsc::unbounded_channel();
+    let (workload_notices, workloads_changed) = mpsc::unbounded_channel();
     let (workloads, workloads_actor) = Workloads::new(client.clone(), workload_notices);
     tasks.spawn("kinds", kinds_actor);
     tasks.spawn("workload clusters", workloads_actor);
     let wake = waker.clone();
-    tasks.spawn("kind notices", async move {
-        while let Some(notice) = kinds_changed.recv().await {
-            wake.kind(&notice);
-        }
-    });
+    hand_on(tasks, "kind notices", kinds_changed, move |notice| wake.kind(&notice));
     let wake = waker.clone();
-    tasks.spawn("workload notices", async move {
-        while let Some(notice) = workloads_changed.recv().await {
-            wake.workload(&notice);
-        }
-    });
+    hand_on(tasks, "workload notices", workloads_changed, move |notice| wake.workload(&notice));
 
     let backoff = Arc::new(retry::Backoff::default());
     let turns = Turns::new(usize::from(settings.concurrent_creates), waker.clone());
     let watches = Watches { client: &client, settings, waker: &waker, backoff: &backoff };
-    let (core_notices, mut core_changed) = mpsc::unbounded_channel();
+    let (core_notices, core_changed) = mpsc::unbounded_channel();
     let (core, core_actor) = Core::new(client.clone(), settings.namespace.clone(), core_notices);
     tasks.spawn("Cluster API", core_actor);
     let (wake, forgiving) = (waker.clone(), backoff.clone());
-    tasks.spawn("Cluster API notices", async move {
-        while let Some(notice) = core_changed.recv().await {
-            // Passes that failed before an upgrade or during an outage wait out delays that mean nothing now.
-            if matches!(notice, CoreNotice::View | CoreNotice::Recovered) {
-                forgiving.forget_all();
-            }
-            wake.core(&notice);
+    hand_on(tasks, "Cluster API notices", core_changed, move |notice| {
+        // Passes that failed before an upgrade or during an outage wait out delays that mean nothing now.
+        if matches!(notice, CoreNotice::View | CoreNotice::Recovered) {
+            forgiving.forget_all();
         }
+        wake.core(&notice);
     });
     let (wake, namespace) = (waker.clone(), settings.namespace.clone());
     let (drain_rules, drain_rules_task) =
         DrainRules::new(client.clone(), namespace, core.clone(), move |rule| wake.drain_rule(rule));
     tasks.spawn("watch of machinedrainrules", drain_rules_task);
     let evictions = Evictions::default();
-    let world =
-        World { scheduled_machines: objects.as_reader(), core, kinds, workloads, drain_rules, evictions };
+    let stored_holds = Writer::new(machine_hold_resource());
+    let scheduled_machines = objects.as_reader();
+    let world = World { scheduled_machines, core, holds, kinds, workloads, drain_rules, evictions };
     watches.spawn(tasks, &resource, objects, watcher::Config::default(), Waker::object);
+    let hold_context = Arc::new(hold::pass::Context {
+        client: client.clone(),
+        stored: stored_holds.as_reader(),
+        scheduled_machines: world.scheduled_machines.clone(),
+        expectations: expect::Expectations::default(),
+        backoff: backoff.clone(),
+    });
+    watches.spawn_holds(tasks, stored_holds);
     let context = Arc::new(Context {
         client,
         world,
@@ -132,9 +137,25 @@ pub fn start(
         turns,
         instance: settings.instance.clone(),
     });
-    tasks.spawn("tidy", tidy(context.clone()));
+    let stop = stop.shared();
+    tasks.spawn("tidy", tidy(context.clone(), hold_context.clone()));
+    tasks.spawn("passes over holds", hold_passes(hold_context, hold_received, stop.clone()));
     let concurrency = settings.concurrent_creates.saturating_add(OTHER_PASSES);
     tasks.spawn("passes", passes(context, concurrency, received, stop));
+}
+
+/// Each notice to whoever wakes by it.
+fn hand_on<N: Send + 'static>(
+    tasks: &mut Tasks,
+    name: &'static str,
+    mut notices: mpsc::UnboundedReceiver<N>,
+    to: impl Fn(N) + Send + 'static,
+) {
+    tasks.spawn(name, async move {
+        while let Some(notice) = notices.recv().await {
+            to(notice);
+        }
+    });
 }
 
 struct Watches<'a> {
@@ -168,6 +189,43 @@ impl Watches<'_> {
             .await;
         });
     }
+
+    /// Holds are read as they come, into the index that decisions ask.
+    fn spawn_holds(&self, tasks: &mut Tasks, writer: Writer<DynamicObject>) {
+        let resource = machine_hold_resource();
+        let api = collection(self.client, self.settings.namespace.as_deref(), &resource);
+        let (waker, backoff) = (self.waker.clone(), self.backoff.clone());
+        tasks.spawn(format!("watch of {}", resource.plural), async move {
+            follow(api, watcher::Config::default(), writer, move |notice| match notice {
+                Notice::Changed(hold) => waker.hold(&hold),
+                Notice::Gone(hold) => waker.hold_gone(&hold),
+                Notice::Synced => waker.holds_complete(),
+                Notice::Recovered => {
+                    backoff.forget_all();
+                    waker.everything();
+                }
+                Notice::Failing(_) => {}
+            })
+            .await;
+        });
+    }
+}
+
+/// A hold's count is right once the ScheduledMachines are known.
+async fn hold_passes(
+    context: Arc<hold::pass::Context>,
+    received: mpsc::UnboundedReceiver<Key>,
+    stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+) {
+    let complete = async {
+        context.stored.wait_until_ready().await.is_ok()
+            && context.scheduled_machines.wait_until_ready().await.is_ok()
+    };
+    tokio::select! {
+        () = stop.clone() => return,
+        complete = complete => if !complete { return },
+    }
+    hold::pass::run(context, received, stop).await;
 }
 
 /// Decisions begin when every cache is complete: half a picture looks like a machine that is gone.
@@ -175,20 +233,20 @@ async fn passes(
     context: Arc<Context>,
     concurrency: u16,
     received: mpsc::UnboundedReceiver<Key>,
-    stop: impl Future<Output = ()> + Send + Sync + 'static,
+    stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) {
     let world = &context.world;
-    let stop = stop.shared();
     let all = async {
         tokio::join!(
             world.scheduled_machines.wait_until_ready(),
             world.core.known(),
-            world.drain_rules.settled()
+            world.drain_rules.settled(),
+            world.holds.wait_until_complete()
         )
     };
     tokio::select! {
         () = stop.clone() => return,
-        (complete, (), ()) = all => if complete.is_err() { return },
+        (complete, (), (), ()) = all => if complete.is_err() { return },
     }
     tracing::info!("caches complete, deciding begins");
     // Whoever is due already is known before the first is asked: after an outage too the order is that of priorities.
@@ -213,13 +271,16 @@ async fn passes(
 }
 
 /// Closes workload connections whose last user has gone, and forgets what was noted of objects that have.
-async fn tidy(context: Arc<Context>) {
+async fn tidy(context: Arc<Context>, holds: Arc<hold::pass::Context>) {
     let world = &context.world;
     let mut ticks = tokio::time::interval(TIDY);
     loop {
         ticks.tick().await;
         let objects = world.scheduled_machines.state();
-        let there: HashSet<&str> = objects.iter().filter_map(|o| o.metadata.uid.as_deref()).collect();
+        let held = holds.stored.state();
+        let there: HashSet<&str> =
+            objects.iter().chain(&held).filter_map(|object| object.metadata.uid.as_deref()).collect();
+        holds.expectations.retain(|uid| there.contains(uid));
         context.backoff.retain(|uid| there.contains(uid));
         context.expectations.retain(|uid| there.contains(uid));
         let names: HashSet<_> = objects

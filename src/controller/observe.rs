@@ -18,6 +18,7 @@ use crate::capi::version::{Capi, Version};
 use crate::controller::drain_rules::DrainRules;
 use crate::controller::evictions::Evictions;
 use crate::controller::expect::{Cache, Seen};
+use crate::controller::hold::index::Holds;
 use crate::controller::report::Made;
 use crate::controller::snapshot::pods::{Pod, Pods};
 use crate::controller::snapshot::{Child, ChildObject, Node, Object, Service, Snapshot};
@@ -31,6 +32,8 @@ pub struct World {
     pub scheduled_machines: Store<DynamicObject>,
     /// Cluster API: its version, Machines with our label, and Clusters.
     pub core: Core,
+    /// MachineHolds, read.
+    pub holds: Holds,
     /// Bootstrap and infrastructure kinds, and our objects of each.
     pub kinds: Kinds,
     /// Workload clusters, their Nodes, and the pods of Nodes that are being emptied.
@@ -81,6 +84,7 @@ impl World {
             drain_rules: self.drain_rules(&object.namespace),
             node: node_name.and_then(|name| node(&view, &name)),
             reach: view.reach,
+            holds: self.holds.over(&object.namespace, &object.name, raw.labels()),
             object,
             target,
             status,

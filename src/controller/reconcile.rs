@@ -21,6 +21,7 @@ use crate::controller::decide::rule::schedule_instant;
 use crate::controller::effect::{Decision, Effect, Wake};
 use crate::controller::error::{Class, PassError, is_not_found};
 use crate::controller::expect::{Expectations, Written};
+use crate::controller::hold::machine_hold_resource;
 use crate::controller::observe::{self, World, connection_key};
 use crate::controller::report::{Failure, Report};
 use crate::controller::retry::{Backoff, spread};
@@ -172,6 +173,8 @@ async fn look(
     }
     if decision.effects.iter().any(Effect::is_destructive) {
         confirm(context, raw, snapshot).await?;
+        confirm_cluster(context, snapshot).await?;
+        confirm_hold(context, snapshot, decision).await?;
     }
     Ok(())
 }
@@ -275,6 +278,39 @@ async fn confirm(context: &Context, raw: &DynamicObject, snapshot: &Snapshot) ->
     if same { Ok(()) } else { Err(PassError::Stale) }
 }
 
+/// An object that `clusterctl move` has just made may be seen before its Cluster, which is paused: what looks like a
+/// machine without a Cluster is looked up once more before anything is taken down.
+async fn confirm_cluster(context: &Context, snapshot: &Snapshot) -> Result<(), PassError> {
+    let name = &snapshot.target.cluster_name;
+    let Capi::Served(version) = snapshot.capi else { return Ok(()) };
+    if snapshot.cluster.is_some() || snapshot.object.is_moving || name.is_empty() {
+        return Ok(());
+    }
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), &snapshot.object.namespace, &version.cluster());
+    let live = tokio::time::timeout(CALL, api.get_metadata_opt(name)).await;
+    let live = live.map_err(|_| PassError::Timeout("get"))?;
+    match live.map_err(|error| PassError::Look(error.into()))? {
+        Some(_) => Err(PassError::Stale),
+        None => Ok(()),
+    }
+}
+
+/// The same for the hold that decides: whoever deleted it a moment ago wants the machine to stay.
+async fn confirm_hold(context: &Context, snapshot: &Snapshot, decision: &Decision) -> Result<(), PassError> {
+    let Some(source) = decision.ruling.source.as_ref() else { return Ok(()) };
+    let (Some("MachineHold"), Some(name)) = (source.kind.as_deref(), &source.name) else { return Ok(()) };
+    let resource = machine_hold_resource();
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), &snapshot.object.namespace, &resource);
+    let live = tokio::time::timeout(CALL, api.get_metadata_opt(name)).await;
+    let live = live.map_err(|_| PassError::Timeout("get"))?;
+    let live = live.map_err(|error| PassError::Look(error.into()))?;
+    let is_there = live
+        .is_some_and(|live| live.metadata.uid == source.uid && live.metadata.deletion_timestamp.is_none());
+    if is_there { Ok(()) } else { Err(PassError::Stale) }
+}
+
 /// One patch, only if something changed, and only to the object it was computed for.
 async fn write_status(
     context: &Context,
@@ -283,6 +319,10 @@ async fn write_status(
     decision: &Decision,
     report: &Report,
 ) -> Result<(), PassError> {
+    // `clusterctl move` is taking it away: it is let go, untouched.
+    if snapshot.object.is_moving {
+        return Ok(());
+    }
     let after = status::derive(snapshot, decision, report);
     let before = raw.data.get("status").cloned().unwrap_or_else(|| json!({}));
     let whole = serde_json::to_value(&after).map_err(PassError::Encode)?;
@@ -295,7 +335,10 @@ async fn write_status(
     match tokio::time::timeout(CALL, call).await.map_err(|_| PassError::Timeout("patch status"))? {
         Ok(written) => {
             context.expectations.note(&snapshot.object, Written::Object(&written));
-            announce(context, snapshot, &after).await;
+            // Under a pause of Cluster API the status says so, and nothing else is written.
+            if !snapshot.is_capi_paused() {
+                announce(context, snapshot, &after).await;
+            }
             Ok(())
         }
         // Deleted meanwhile.

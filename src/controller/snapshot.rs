@@ -11,6 +11,7 @@ use crate::capi::drain_rules::DrainRule;
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::Capi;
+use crate::controller::hold::Hold;
 use crate::controller::target::Target;
 use crate::workload::Reach;
 use pods::Pods;
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub status: ScheduledMachineStatus,
     /// What of Cluster API is served; decides how Machines are written.
     pub capi: Capi,
+    /// The MachineHolds over it, in force or not.
+    pub holds: Vec<Hold>,
     /// Its Cluster.
     pub cluster: Option<Cluster>,
     /// The Machine of its name, ours or not.
@@ -207,6 +210,15 @@ impl Snapshot {
 
     /// Cluster API wants nothing of this written.
     pub fn is_capi_paused(&self) -> bool {
-        self.object.is_paused || self.cluster.as_ref().is_some_and(|cluster| cluster.paused)
+        self.pause().is_some()
+    }
+
+    /// What says so, for people.
+    pub fn pause(&self) -> Option<String> {
+        if self.object.is_paused {
+            return Some(format!("annotation {}", crate::api::names::ANNOTATION_CAPI_PAUSED));
+        }
+        let is_paused = self.cluster.as_ref().is_some_and(|cluster| cluster.paused);
+        is_paused.then(|| format!("paused Cluster {}", self.target.cluster_name))
     }
 }

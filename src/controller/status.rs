@@ -9,8 +9,9 @@ use crate::api::status::{
 };
 use crate::capi::kinds::Role;
 use crate::controller::conditions;
-use crate::controller::decide::rule::schedule_instant;
+use crate::controller::decide::rule::{in_schedule, schedule_instant};
 use crate::controller::effect::Decision;
+use crate::controller::reclaim;
 use crate::controller::report::{Made, Report};
 use crate::controller::snapshot::Snapshot;
 use crate::schedule::Schedule;
@@ -23,7 +24,8 @@ const LONGEST_LINE: usize = 1024;
 pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> ScheduledMachineStatus {
     let before = &snapshot.status;
     let schedule = snapshot.target.schedule.as_ref().ok();
-    let (next_activation, next_cleanup) = timetable(snapshot, decision, schedule);
+    let in_schedule = in_schedule(snapshot, &decision.ruling);
+    let (next_activation, next_cleanup) = timetable(snapshot, schedule, in_schedule);
     // While something fails nothing is taken for gone, or nobody would look for it again.
     let is_gone = decision.is_gone && report.failure.is_none();
     let last_run = last_run(snapshot, decision, is_gone);
@@ -32,7 +34,7 @@ pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Sche
         observed_generation: Some(snapshot.object.generation),
         phase: Some(phase(decision, report)),
         message: Some(message(decision, report)),
-        in_schedule: schedule.map(|schedule| schedule.is_active(schedule_instant(snapshot))),
+        in_schedule: Some(in_schedule),
         next_activation,
         next_cleanup,
         next: ruling.next.clone(),
@@ -44,7 +46,7 @@ pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Sche
             rule: ruling.rule,
             since: ruling.since,
             rule_since: ruling.rule_since,
-            until: ruling.next.as_ref().map(|next| next.at),
+            until: ruling.until,
             manner: ruling.manner,
             source: ruling.source.clone(),
             message: Some(clipped(&ruling.message, LONGEST_LINE)),
@@ -52,7 +54,7 @@ pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Sche
         timers: (decision.timers != Timers::default()).then(|| decision.timers.clone()),
         leaving: decision.leaving.clone(),
         last_run,
-        reclaim: before.reclaim.clone(),
+        reclaim: reclaim::status(snapshot),
         machine_ref: machine_ref(snapshot, report).filter(|_| !is_gone),
         bootstrap_ref: child_ref(snapshot, report, Role::Bootstrap, is_gone),
         infrastructure_ref: child_ref(snapshot, report, Role::Infrastructure, is_gone),
@@ -103,12 +105,11 @@ fn message(decision: &Decision, report: &Report) -> String {
 /// Of a timetable that cannot be read, the end last promised stands, until it has come.
 fn timetable(
     snapshot: &Snapshot,
-    decision: &Decision,
     schedule: Option<&Schedule>,
+    in_schedule: bool,
 ) -> (Option<Timestamp>, Option<Timestamp>) {
     let Some(schedule) = schedule else {
-        let is_kept = decision.ruling.state != DesiredState::Inactive;
-        return (None, snapshot.status.next_cleanup.filter(|_| is_kept));
+        return (None, snapshot.status.next_cleanup.filter(|_| in_schedule));
     };
     let first = schedule.next_edge(schedule_instant(snapshot));
     let second = first.as_ref().and_then(|edge| schedule.next_edge(edge.at));
@@ -139,19 +140,25 @@ fn next_text(decision: &Decision, schedule: Option<&Schedule>) -> String {
         };
         return format!("never ({why})");
     };
-    let verb = if next.state == DesiredState::Active { "joins" } else { "leaves" };
+    let verb = match next.state {
+        DesiredState::Active => "joins",
+        DesiredState::Inactive => "leaves",
+        DesiredState::AsIs => "frozen from",
+    };
     let when = schedule.map_or_else(|| next.at.to_string(), |schedule| ruling.when(schedule, next.at));
-    format!("{verb} {when}")
+    match &next.blocked_by {
+        Some(blocker) => format!("{verb} {when} (blocked: {blocker})"),
+        None => format!("{verb} {when}"),
+    }
 }
 
 fn hand_back_by(snapshot: &Snapshot, decision: &Decision) -> Option<Timestamp> {
     match decision.ruling.state {
         DesiredState::Inactive => decision.leaving.as_ref()?.gone_by,
-        DesiredState::AsIs => None,
-        DesiredState::Active => {
+        // Frozen or not, it leaves when the clock says so, and no sooner.
+        DesiredState::AsIs | DesiredState::Active => {
             snapshot.own_machine()?;
-            let next = decision.ruling.next.as_ref().filter(|next| next.state == DesiredState::Inactive)?;
-            next.at.saturating_add(snapshot.target.hand_back_span()).ok()
+            decision.ruling.leaves_at?.saturating_add(snapshot.target.hand_back_span()).ok()
         }
     }
 }

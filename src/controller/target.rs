@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use crate::api::duration::Duration;
 use crate::api::keys::{is_reserved_in_line, is_reserved_on_machine};
 use crate::api::scheduled_machine::{
-    InlineMetadata, InlineObject, MachineTemplate, MachineTemplateSpec, ReadinessGate, SecretKeyRef,
+    InlineMetadata, InlineObject, MachineTemplate, MachineTemplateSpec, ReadinessGate, Reclaim, SecretKeyRef,
 };
 use crate::schedule::{Fault, Schedule};
 
@@ -47,6 +47,8 @@ pub struct Target {
     pub grace: Duration,
     /// Bound on emptying the Node; zero: do not drain.
     pub drain: Duration,
+    /// When a machine that its owner took back may come again.
+    pub return_after: ReturnAfter,
     /// Bounds that Cluster API gets.
     pub limits: Limits,
     /// What the next Machine is made of, or all that is wrong with it. Blocks opening, nothing else.
@@ -55,6 +57,17 @@ pub struct Target {
     pub kubeconfig: SecretKeyRef,
     /// Faults of fields that have a safe stand-in (durations, flags).
     pub other_faults: Vec<Fault>,
+}
+
+/// When a machine that its owner took back may come again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReturnAfter {
+    /// When the timetable next opens.
+    NextWindow,
+    /// When somebody says so.
+    Never,
+    /// So long after.
+    After(Duration),
 }
 
 /// Bounds on Cluster API's deletion of the Machine, in whole seconds, none of them 0 (which means for ever there).
@@ -135,6 +148,7 @@ impl Target {
                 .unwrap_or(true),
             priority: field(spec, "priority", "spec", &mut faults).unwrap_or(50),
             schedule: schedule(spec),
+            return_after: return_after(spec, &mut faults),
             limits: limits(drain, machine.spec.as_ref(), &mut faults),
             templates: templates(spec, machine, template_faults),
             cluster_name,
@@ -186,6 +200,23 @@ fn duration(spec: &Value, name: &str, default: Duration, faults: &mut Vec<Fault>
         faults.push(fault(format!("spec.{name}"), format!("{text:?} {error}; {default} stands in for it")));
         default
     })
+}
+
+fn return_after(spec: &Value, faults: &mut Vec<Fault>) -> ReturnAfter {
+    let text = field::<Reclaim>(spec, "reclaim", "spec", faults).map(|reclaim| reclaim.return_after);
+    match text.as_deref().map(str::trim) {
+        None | Some("NextWindow") => ReturnAfter::NextWindow,
+        Some("Never") => ReturnAfter::Never,
+        Some(text) => match text.parse() {
+            Ok(span) => ReturnAfter::After(span),
+            Err(error) => {
+                let message =
+                    format!("{text:?} {error}, nor NextWindow or Never; NextWindow stands in for it");
+                faults.push(fault("spec.reclaim.returnAfter", message));
+                ReturnAfter::NextWindow
+            }
+        },
+    }
 }
 
 fn kubeconfig(spec: &Value, faults: &mut Vec<Fault>) -> SecretKeyRef {

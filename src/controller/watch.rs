@@ -1,7 +1,7 @@
 //! Which event wakes which object. The reason for waking is dropped on purpose: decisions depend on state only.
 
 use kube::api::Api;
-use kube::core::{ApiResource, DynamicObject};
+use kube::core::{ApiResource, DynamicObject, SelectorExt};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 use serde_json::Value;
@@ -10,6 +10,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::api::names;
 use crate::capi::core::CoreNotice;
 use crate::capi::kinds::KindNotice;
+use crate::controller::hold::index::Holds;
+use crate::controller::hold::{Covers, Entry, machine_hold_resource};
 use crate::controller::observe::connection_key;
 use crate::controller::target::Target;
 use crate::workload::{ConnectionKey, WorkloadNotice};
@@ -33,20 +35,27 @@ pub fn collection(client: &Client, namespace: Option<&str>, resource: &ApiResour
     }
 }
 
-/// A ScheduledMachine to look at.
+/// A ScheduledMachine, or a MachineHold, to look at.
 pub type Key = ObjectRef<DynamicObject>;
 
 /// Turns what happened into keys.
 #[derive(Clone)]
 pub struct Waker {
     keys: UnboundedSender<Key>,
+    hold_keys: UnboundedSender<Key>,
     objects: Store<DynamicObject>,
+    holds: Holds,
 }
 
 impl Waker {
-    /// Sends keys of objects in this store.
-    pub fn new(keys: UnboundedSender<Key>, objects: Store<DynamicObject>) -> Self {
-        Self { keys, objects }
+    /// Sends keys of objects in this store, and of holds.
+    pub fn new(
+        keys: UnboundedSender<Key>,
+        hold_keys: UnboundedSender<Key>,
+        objects: Store<DynamicObject>,
+        holds: Holds,
+    ) -> Self {
+        Self { keys, hold_keys, objects, holds }
     }
 
     /// One object, by name.
@@ -56,9 +65,51 @@ impl Waker {
         let _ = self.keys.send(key);
     }
 
-    /// The object itself changed.
+    /// The object itself came, changed or went: it, and the holds that begin or cease to cover it.
     pub fn object(&self, object: &DynamicObject) {
-        self.wake(&object.namespace().unwrap_or_default(), &object.name_any());
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let key = ObjectRef::new_with(&name, scheduled_machine_resource()).within(&namespace);
+        let stored = self.objects.get(&key);
+        for hold in self.holds.moved(&namespace, &name, stored.as_ref().map(|stored| stored.labels())) {
+            self.wake_hold(&namespace, &hold);
+        }
+        self.wake(&namespace, &name);
+    }
+
+    /// A hold came or changed: it, and whom it covered before and covers now.
+    pub fn hold(&self, hold: &DynamicObject) {
+        let (before, now) = self.holds.put(hold);
+        let namespace = hold.namespace().unwrap_or_default();
+        self.covered(&namespace, before.as_deref());
+        self.covered(&namespace, Some(&now));
+        self.wake_hold(&namespace, &hold.name_any());
+    }
+
+    /// A hold went: whom it covered.
+    pub fn hold_gone(&self, hold: &DynamicObject) {
+        let before = self.holds.remove(hold);
+        self.covered(&hold.namespace().unwrap_or_default(), before.as_deref());
+    }
+
+    /// Every hold has been told of.
+    pub fn holds_complete(&self) {
+        self.holds.set_complete();
+    }
+
+    fn covered(&self, namespace: &str, entry: Option<&Entry>) {
+        match entry.map(|entry| &entry.content) {
+            Some(Ok((Covers::One(name), _))) => self.wake(namespace, name),
+            Some(Ok((Covers::Selected(selector), _))) => self.all(|object| {
+                object.metadata.namespace.as_deref() == Some(namespace) && selector.matches(object.labels())
+            }),
+            Some(Err(_)) | None => {}
+        }
+    }
+
+    fn wake_hold(&self, namespace: &str, name: &str) {
+        let key = ObjectRef::new_with(name, machine_hold_resource()).within(namespace);
+        // As with the other keys.
+        let _ = self.hold_keys.send(key);
     }
 
     /// Something about Cluster API.
@@ -137,11 +188,14 @@ impl Waker {
     /// The API server is back.
     pub fn everything(&self) {
         self.all(|_| true);
+        for (namespace, name) in self.holds.names() {
+            self.wake_hold(&namespace, &name);
+        }
     }
 
     fn all(&self, concerns: impl Fn(&DynamicObject) -> bool) {
         for object in self.objects.state_filter(|object| concerns(object)) {
-            self.object(&object);
+            self.wake(&object.namespace().unwrap_or_default(), &object.name_any());
         }
     }
 }

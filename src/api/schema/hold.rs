@@ -68,6 +68,11 @@ pub(in crate::api) fn spec(schema: &mut Schema) {
                 "reclaim and origin: Reclaim come together and are the controller's: leave both out",
             )
             .field_path(".origin"),
+            rule(
+                "!has(self.origin) || self.origin != 'Reclaim' || self.state == 'Inactive'",
+                "a reclaimed machine is with its owner: state must be Inactive",
+            )
+            .field_path(".state"),
         ],
     );
 }

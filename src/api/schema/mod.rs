@@ -13,7 +13,7 @@ use kube::core::{Reason, Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use super::status::{Blocker, MOST_BLOCKERS};
+use super::status::{Blocker, MOST_BLOCKERS, MOST_RECLAIMS};
 
 /// A DNS subdomain, as a regular expression.
 const SUBDOMAIN: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
@@ -144,6 +144,11 @@ pub(super) fn count(_: &mut SchemaGenerator) -> Schema {
 /// What a leaving waits for: the first of many is enough.
 pub(super) fn blockers(generator: &mut SchemaGenerator) -> Schema {
     atomic_list(MOST_BLOCKERS, &generator.subschema_for::<Blocker>())
+}
+
+/// When reclaims were.
+pub(super) fn instants(_: &mut SchemaGenerator) -> Schema {
+    atomic_list(MOST_RECLAIMS, &json_schema!({ "type": "string", "format": "date-time" }))
 }
 
 /// Conditions, one of each type.

@@ -98,7 +98,13 @@ pub(super) fn settled(snapshot: &Snapshot, ruling: &Ruling) -> Standing {
     };
     let message = match (&snapshot.target.schedule, &ruling.next) {
         (Ok(schedule), Some(next)) if next.state == DesiredState::Active => {
-            format!("with its owner ({}); joins {}", ruling.message, schedule.local_with_date(next.at))
+            let when = schedule.local_with_date(next.at);
+            match &next.blocked_by {
+                None => format!("with its owner ({}); joins {when}", ruling.message),
+                Some(blocker) => {
+                    format!("with its owner ({}); would join {when} but for {blocker}", ruling.message)
+                }
+            }
         }
         _ => format!("with its owner ({})", ruling.message),
     };

@@ -96,7 +96,7 @@ fn started_at(snapshot: &Snapshot, ruling: &Ruling) -> Timestamp {
     let status = &snapshot.status;
     let decided = status.decision.as_ref().is_some_and(|decision| decision.state == DesiredState::Inactive);
     let thawed = status.conditions.iter().any(|said| {
-        said.type_ == types::READY && matches!(said.reason.as_str(), "BlockedByPause" | "Paused")
+        said.type_ == types::READY && matches!(said.reason.as_str(), "BlockedByPause" | "Paused" | "Held")
     });
     let stored = status.timers.as_ref().and_then(|timers| timers.shutdown_started_at);
     let credible = stored.filter(|at| is_credible(*at, snapshot.now));

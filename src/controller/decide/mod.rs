@@ -6,15 +6,18 @@ mod cleanup;
 mod drain;
 mod eject;
 mod held_up;
+mod judge;
 mod leave;
 mod open;
+mod outlook;
 pub mod rule;
 #[cfg(test)]
 mod tests;
 
 use crate::api::condition::Phase;
-use crate::api::status::{DesiredState, Manner, Timers};
+use crate::api::status::{DesiredState, Manner, Rule, Timers};
 use crate::controller::effect::{Decision, Effect, Standing, Wake};
+use crate::controller::reclaim;
 use crate::controller::snapshot::{Child, Snapshot};
 use rule::Ruling;
 
@@ -47,35 +50,34 @@ impl Plan {
 /// Decides.
 pub fn decide(snapshot: &Snapshot) -> Decision {
     let ruling = rule::ruling(snapshot);
-    let plan = plan(snapshot, &ruling);
-    let next_edge = ruling.next.as_ref().map(|next| next.at);
+    let mut plan = plan(snapshot, &ruling);
+    if let Some(remedy) = &ruling.remedy {
+        let said = &mut plan.standing.message;
+        *said = format!("{said}; {remedy}");
+    }
+    let latched = reclaim::latch(snapshot).map(|latch| latch.at);
     Decision {
         standing: plan.standing,
         effects: plan.effects,
-        timers: plan.timers,
+        timers: Timers { reclaimed_at: latched, ..plan.timers },
         leaving: plan.leaving,
         is_gone: plan.is_gone,
         pods_of: plan.pods_of,
-        wake: plan.wake.or(next_edge).or(timetable_edge(snapshot)),
+        wake: plan.wake.or(ruling.until).or(rule::next_look(snapshot)),
         ruling,
     }
-}
-
-/// `inSchedule`, `nextActivation` and `nextCleanup` follow the timetable under every rule, also while disabled.
-fn timetable_edge(snapshot: &Snapshot) -> Option<jiff::Timestamp> {
-    let schedule = snapshot.target.schedule.as_ref().ok()?;
-    schedule.next_edge(rule::schedule_instant(snapshot)).map(|edge| edge.at)
 }
 
 fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     if snapshot.object.is_moving {
         return let_go(snapshot);
     }
-    if snapshot.is_capi_paused() {
-        return paused_by_capi(snapshot, ruling);
+    if let Some(pause) = snapshot.pause() {
+        return paused_by_capi(snapshot, ruling, &pause);
     }
     if ruling.state == DesiredState::AsIs {
-        return frozen(snapshot, "Paused", &ruling.message);
+        let reason = if ruling.rule == Rule::Hold { "Held" } else { "Paused" };
+        return frozen(snapshot, reason, &ruling.message);
     }
     // A finalizer can no longer be added to what is being deleted; whatever is left of it goes all the same.
     if !snapshot.object.has_finalizer && snapshot.object.deleted_at.is_none() {
@@ -89,9 +91,9 @@ fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
 }
 
 /// Nothing is written in the management cluster; the owner who wants her machine at once gets what the Node can give.
-fn paused_by_capi(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
-    let message = "Cluster API is paused here: nothing is written until it is resumed";
-    let mut plan = frozen(snapshot, "BlockedByPause", message);
+fn paused_by_capi(snapshot: &Snapshot, ruling: &Ruling, pause: &str) -> Plan {
+    let message = format!("{pause}: nothing of this machine is changed until that is taken back");
+    let mut plan = frozen(snapshot, "BlockedByPause", &message);
     if ruling.manner == Manner::Eject && ruling.state == DesiredState::Inactive {
         eject::node_half(snapshot, &mut plan);
     }

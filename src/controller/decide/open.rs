@@ -1,7 +1,9 @@
 //! The machine should be in the cluster: make what is missing, follow what is there.
 
+use jiff::Timestamp;
+
 use crate::api::condition::Phase;
-use crate::api::status::Timers;
+use crate::api::status::{Rule, Timers};
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::Capi;
@@ -61,18 +63,15 @@ fn follow(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) -> Plan {
 }
 
 fn lent(snapshot: &Snapshot, ruling: &Ruling) -> Standing {
-    let message = match (&snapshot.target.schedule, &ruling.next) {
-        (Ok(schedule), Some(next)) => {
-            let back = next.at.saturating_add(snapshot.target.hand_back_span()).unwrap_or(next.at);
-            format!(
-                "lent; leaves from {}, back by {}",
-                ruling.when(schedule, next.at),
-                ruling.when(schedule, back)
-            )
+    let back = |at: Timestamp| at.saturating_add(snapshot.target.hand_back_span()).unwrap_or(at);
+    let why = if ruling.rule == Rule::Hold { format!(" ({})", ruling.message) } else { String::new() };
+    let message = match (&snapshot.target.schedule, ruling.leaves_at) {
+        (Ok(schedule), Some(at)) => {
+            let (from, by) = (ruling.when(schedule, at), ruling.when(schedule, back(at)));
+            format!("lent{why}; leaves from {from}, back by {by}")
         }
-        (Err(_), Some(next)) => {
-            let back = next.at.saturating_add(snapshot.target.hand_back_span()).unwrap_or(next.at);
-            format!("lent; {}: leaves from {}, back by {back}", ruling.message, next.at)
+        (Err(_), Some(at)) => {
+            format!("lent; {}: leaves from {at}, back by {}", ruling.message, back(at))
         }
         (_, None) => format!("lent; {}", ruling.message),
     };

@@ -1,12 +1,17 @@
 //! Which rule wins: the state that should be, the manner of leaving, and since when.
 //!
-//! One precedence, in the order of [`Rule`]; the first that matches decides. Reclaim and Hold have no source yet.
+//! One precedence, in the order of [`Rule`]; the first that matches decides. `judge` says what it is at an instant,
+//! `outlook` what the clock will make of it.
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::judge::{self, judge};
+use super::outlook::{fell_due, outlook};
+use crate::api::machine_hold::HoldOrigin;
 use crate::api::status::{DecisionSource, DesiredState, Manner, NextChange, Rule};
+use crate::controller::reclaim;
 use crate::controller::snapshot::Snapshot;
-use crate::schedule::{Edge, Schedule, Winner};
+use crate::schedule::Schedule;
 
 /// A clock that was set back by no more than this does not undo an edge that was already acted on.
 const CLOCK_STEP_TOLERATED: SignedDuration = SignedDuration::from_mins(5);
@@ -23,16 +28,22 @@ pub struct Ruling {
     pub rule: Rule,
     /// How it leaves, if it leaves.
     pub manner: Manner,
-    /// Since when this state is asked for: the edge itself where the timetable decides.
+    /// Since when this state is asked for: the edge itself where the clock decided.
     pub since: Timestamp,
     /// Since when this rule asks for it.
     pub rule_since: Timestamp,
-    /// The next change, if nobody edits anything.
+    /// The next change, if nobody edits anything; or an opening that something will keep from happening.
     pub next: Option<NextChange>,
+    /// When this state ends, if nobody edits anything.
+    pub until: Option<Timestamp>,
+    /// When a machine that is in leaves, if nobody edits anything.
+    pub leaves_at: Option<Timestamp>,
     /// What the rule read.
     pub source: Option<DecisionSource>,
     /// Why, in words.
     pub message: String,
+    /// What a person types to end it, where that is not plain.
+    pub remedy: Option<String>,
 }
 
 impl Ruling {
@@ -44,17 +55,7 @@ impl Ruling {
     }
 }
 
-/// A rule that matched, before its *since* is known.
-struct Match {
-    state: DesiredState,
-    rule: Rule,
-    since: Timestamp,
-    next: Option<NextChange>,
-    field_path: Option<String>,
-    message: String,
-}
-
-/// The instant by which the timetable is read: *now*, unless the clock was set back a little.
+/// The instant by which timetable and holds are read: *now*, unless the clock was set back a little.
 pub fn schedule_instant(snapshot: &Snapshot) -> Timestamp {
     let acted_at = snapshot.status.decision.as_ref().map(|decision| decision.since);
     match acted_at {
@@ -65,154 +66,75 @@ pub fn schedule_instant(snapshot: &Snapshot) -> Timestamp {
     }
 }
 
+/// What windows and exceptions alone say. Of a timetable that cannot be read: whether the opening that it had promised
+/// an end is still going on; what has to leave meanwhile does not come back for it.
+pub fn in_schedule(snapshot: &Snapshot, ruling: &Ruling) -> bool {
+    let at = schedule_instant(snapshot);
+    match &snapshot.target.schedule {
+        Ok(schedule) => schedule.is_active(at),
+        Err(_) => {
+            ruling.state != DesiredState::Inactive && judge::keeps_promise(snapshot, at, is_lent(snapshot))
+        }
+    }
+}
+
+/// When something that is written in the status changes by the clock, whatever is decided.
+pub fn next_look(snapshot: &Snapshot) -> Option<Timestamp> {
+    let at = schedule_instant(snapshot);
+    let timetable = snapshot.target.schedule.as_ref().ok().and_then(|schedule| schedule.next_edge(at));
+    let holds = snapshot.holds.iter().flat_map(|hold| hold.edges_after(at));
+    let latch = reclaim::latch(snapshot).and_then(|latch| latch.until);
+    let clock = timetable.map(|edge| edge.at).into_iter().chain(holds).chain(latch);
+    // Counted by the clock as it is: nobody acts on it.
+    clock.chain(reclaim::next_fall(snapshot)).min()
+}
+
 /// Applies the rules in their order.
 pub fn ruling(snapshot: &Snapshot) -> Ruling {
-    let matched = by_object(snapshot).unwrap_or_else(|| by_timetable(snapshot));
-    let manner = if snapshot.target.kill_switch { Manner::Eject } else { Manner::Graceful };
+    let (at, lent) = (schedule_instant(snapshot), is_lent(snapshot));
+    let verdict = judge(snapshot, &snapshot.holds, at, lent);
+    let is_reclaimed = judge::newest(&snapshot.holds, HoldOrigin::Reclaim, at).is_some()
+        || reclaim::latch(snapshot).is_some();
+    let manner = if snapshot.target.kill_switch || is_reclaimed { Manner::Eject } else { Manner::Graceful };
+    let began = match (verdict.rule, snapshot.object.deleted_at) {
+        (Rule::Deletion, Some(at)) => at,
+        (Rule::Deletion | Rule::ClusterDeleting | Rule::KillSwitch, _) => snapshot.now,
+        _ if is_unedited(snapshot) => fell_due(snapshot, at, &verdict, lent).unwrap_or(snapshot.now),
+        _ => snapshot.now,
+    };
     let before = snapshot.status.decision.as_ref();
-    let since = before.filter(|d| d.state == matched.state).map_or(matched.since, |d| d.since);
-    let rule_since = before.filter(|d| d.rule == matched.rule).map_or(matched.since, |d| d.rule_since);
-    let source = matched.field_path.map(|path| DecisionSource {
-        kind: Some("ScheduledMachine".to_owned()),
-        name: Some(snapshot.object.name.clone()),
-        uid: Some(snapshot.object.uid.clone()),
-        field_path: Some(path),
+    let since = before.filter(|d| d.state == verdict.state).map_or(began, |d| d.since);
+    let turned = before.is_none_or(|d| d.state != verdict.state);
+    let rule_began = if turned || verdict.rule == Rule::Deletion { began } else { snapshot.now };
+    let rule_since = before.filter(|d| d.rule == verdict.rule).map_or(rule_began, |d| d.rule_since);
+    let ahead = outlook(snapshot, at, &verdict, lent);
+    // The clock goes on, but nothing is done about it.
+    let pause = snapshot.pause();
+    let next = ahead.next.map(|next| match &pause {
+        Some(pause) => NextChange { blocked_by: Some(pause.clone()), ..next },
+        None => next,
     });
     Ruling {
-        state: matched.state,
-        rule: matched.rule,
+        state: verdict.state,
+        rule: verdict.rule,
         manner,
         since,
         rule_since,
-        next: matched.next,
-        source,
-        message: matched.message,
-    }
-}
-
-/// Everything above the timetable.
-fn by_object(snapshot: &Snapshot) -> Option<Match> {
-    let target = &snapshot.target;
-    let (state, rule, since, path, message) = if let Some(at) = snapshot.object.deleted_at {
-        (DesiredState::Inactive, Rule::Deletion, at, None, "the ScheduledMachine is being deleted".to_owned())
-    } else if snapshot.cluster.as_ref().is_some_and(|cluster| cluster.deleting) {
-        let message = format!("Cluster {} is being deleted", target.cluster_name);
-        (DesiredState::Inactive, Rule::ClusterDeleting, snapshot.now, None, message)
-    } else if target.kill_switch {
-        let message =
-            "the kill switch is on; set spec.killSwitch to false to return to the schedule".to_owned();
-        (DesiredState::Inactive, Rule::KillSwitch, snapshot.now, Some("spec.killSwitch"), message)
-    } else if target.paused {
-        let message = "spec.paused is true: nothing is touched".to_owned();
-        (DesiredState::AsIs, Rule::Paused, snapshot.now, Some("spec.paused"), message)
-    } else if !target.enabled {
-        let message = "spec.schedule.enabled is false".to_owned();
-        (DesiredState::Inactive, Rule::Disabled, snapshot.now, Some("spec.schedule.enabled"), message)
-    } else {
-        return None;
-    };
-    Some(Match { state, rule, since, next: None, field_path: path.map(str::to_owned), message })
-}
-
-fn by_timetable(snapshot: &Snapshot) -> Match {
-    match &snapshot.target.schedule {
-        Ok(schedule) => by_schedule(snapshot, schedule),
-        Err(_) => without_schedule(snapshot),
-    }
-}
-
-fn by_schedule(snapshot: &Snapshot, schedule: &Schedule) -> Match {
-    let at = schedule_instant(snapshot);
-    let verdict = schedule.verdict(at);
-    let next = schedule.next_edge(at).map(|edge| next_change(&edge));
-    let message = match &verdict.winner {
-        Winner::Exception { index, reason: Some(reason), .. } => format!("exception {index}: {reason}"),
-        Winner::Exception { index, .. } => format!("exception {index}"),
-        Winner::Window { path } => format!("{path} is open"),
-        Winner::OutsideWindows => "no window is open".to_owned(),
-    };
-    Match {
-        state: state(verdict.active),
-        rule: rule(&verdict.winner),
-        since: acted_since(snapshot, schedule, at),
         next,
-        field_path: verdict.winner.field_path(),
-        message,
+        until: ahead.until,
+        leaves_at: ahead.leaves_at.filter(|_| pause.is_none()),
+        source: verdict.source,
+        message: verdict.message,
+        remedy: verdict.remedy,
     }
 }
 
-/// The edge, where nothing but the clock changed; *now*, where the spec was edited: the edge of an edited timetable may
-/// lie days back, and a grace counted from there would be no grace at all.
-fn acted_since(snapshot: &Snapshot, schedule: &Schedule, at: Timestamp) -> Timestamp {
-    // Back from another rule (a kill switch, say): the edge may be old as well.
-    let timetable_before = snapshot.status.decision.as_ref().is_some_and(|decision| {
-        matches!(decision.rule, Rule::Exception | Rule::Window | Rule::OutsideWindows)
-    });
-    // Only the rule changes (an exception begins within an open window): no edge of the verdict stands for that.
-    let verdict = state(schedule.is_active(at));
-    let turned = snapshot.status.decision.as_ref().is_some_and(|decision| decision.state != verdict);
-    let edge = schedule.previous_edge(at).map(|edge| edge.at);
-    match edge {
-        Some(edge) if is_unedited(snapshot) && timetable_before && turned => edge,
-        _ => snapshot.now,
-    }
+/// In the cluster or on its way there. A machine counts from the moment its Machine exists, for then it is taken from
+/// its owner, and no more from its deletion on: what follows it would be a new one.
+fn is_lent(snapshot: &Snapshot) -> bool {
+    snapshot.own_machine().is_some_and(|machine| machine.deleted_at.is_none())
 }
 
 fn is_unedited(snapshot: &Snapshot) -> bool {
     snapshot.status.observed_generation == Some(snapshot.object.generation)
-}
-
-/// Nobody can say what the timetable wants. It opens nothing; what is lent leaves at the end last promised.
-fn without_schedule(snapshot: &Snapshot) -> Match {
-    let promised = snapshot.status.next_cleanup;
-    let is_lent = snapshot.own_machine().is_some_and(|machine| machine.deleted_at.is_none());
-    let status = &snapshot.status;
-    let was_active = status.decision.as_ref().is_some_and(|decision| match decision.state {
-        DesiredState::Active => true,
-        DesiredState::Inactive => false,
-        // Lent when the pause began, unless it was on its way out.
-        DesiredState::AsIs => status.last_run.as_ref().is_some_and(|run| run.closed_at.is_none()),
-    });
-    let is_over = promised.is_some_and(|end| end <= snapshot.now);
-    let (active, since) = match promised {
-        _ if !(is_lent && was_active) => (false, snapshot.now),
-        // Known for garbage before the end came: the end is the edge. Else the edit is news, and so is the grace.
-        Some(end) if is_over => (false, if is_unedited(snapshot) { end } else { snapshot.now }),
-        _ => (true, snapshot.now),
-    };
-    let next = promised.filter(|_| active).map(|at| NextChange {
-        at,
-        state: DesiredState::Inactive,
-        rule: Rule::ScheduleInvalid,
-        blocked_by: None,
-    });
-    let message = match (active, &next) {
-        (true, Some(_)) => "the schedule cannot be read; the machine leaves at the end last promised",
-        (true, None) => "the schedule cannot be read and no end was promised; the machine stays",
-        (false, _) => "the schedule cannot be read; the machine does not join",
-    };
-    Match {
-        state: state(active),
-        rule: Rule::ScheduleInvalid,
-        since,
-        next,
-        field_path: Some("spec.schedule".to_owned()),
-        message: message.to_owned(),
-    }
-}
-
-fn next_change(edge: &Edge) -> NextChange {
-    NextChange { at: edge.at, state: state(edge.active), rule: rule(&edge.winner), blocked_by: None }
-}
-
-fn state(active: bool) -> DesiredState {
-    if active { DesiredState::Active } else { DesiredState::Inactive }
-}
-
-fn rule(winner: &Winner) -> Rule {
-    match winner {
-        Winner::Exception { .. } => Rule::Exception,
-        Winner::Window { .. } => Rule::Window,
-        Winner::OutsideWindows => Rule::OutsideWindows,
-    }
 }

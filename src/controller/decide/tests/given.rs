@@ -6,6 +6,7 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use crate::api::condition::{Phase, types};
+use crate::api::machine_hold::{HoldOrigin, HoldReclaim, HoldState};
 use crate::api::status::{
     DecisionStatus, DesiredState, LastRun, Manner, NodeRef, ObjectRef, Rule, ScheduledMachineStatus, Timers,
 };
@@ -15,6 +16,7 @@ use crate::capi::version::{Capi, Version};
 use crate::controller::build;
 use crate::controller::decide::decide;
 use crate::controller::effect::{Decision, Effect};
+use crate::controller::hold::Hold;
 use crate::controller::report::Report;
 use crate::controller::snapshot::pods::Pods;
 use crate::controller::snapshot::{Child, ChildObject, Node, Object, Service, Snapshot};
@@ -102,6 +104,7 @@ pub(super) fn given() -> Given {
         target: Target::read(&raw),
         status: ScheduledMachineStatus::default(),
         capi: Capi::Served(Version::V1Beta2),
+        holds: vec![],
         cluster: Some(Cluster {
             uid: "uid-of-the-cluster".to_owned(),
             infrastructure_provisioned: true,
@@ -148,14 +151,17 @@ impl Given {
     /// What the last pass decided.
     pub(super) fn was(self, state: DesiredState, rule: Rule, since: &str) -> Self {
         let since = t(since);
+        let by_clock = matches!(rule, Rule::Exception | Rule::Window | Rule::OutsideWindows);
         self.with(|s| {
+            let schedule = s.target.schedule.as_ref().ok().filter(|_| by_clock);
+            let until = schedule.and_then(|schedule| schedule.next_edge(since)).map(|edge| edge.at);
             s.status.observed_generation = Some(s.object.generation);
             s.status.decision = Some(DecisionStatus {
                 state,
                 rule,
                 since,
                 rule_since: since,
-                until: None,
+                until,
                 manner: Manner::Graceful,
                 source: None,
                 message: None,
@@ -263,4 +269,38 @@ impl Given {
 /// Shorthand for [`Given::standing`].
 pub(super) fn stands(phase: Phase, ready: &str, reason: &str) -> (Phase, String, String) {
     (phase, ready.to_owned(), reason.to_owned())
+}
+
+/// A person's hold over the machine, made that Monday.
+pub(super) fn hold(
+    name: &str,
+    state: HoldState,
+    made: &str,
+    from: Option<&str>,
+    until: Option<&str>,
+) -> Hold {
+    Hold {
+        namespace: "lab".to_owned(),
+        name: name.to_owned(),
+        uid: format!("uid-of-{name}"),
+        created_at: t(made),
+        state,
+        origin: HoldOrigin::User,
+        from: from.map(t),
+        until: until.map(t),
+        reason: "a test".to_owned(),
+        reclaim: None,
+    }
+}
+
+/// The hold of a reclaim.
+pub(super) fn reclaim_hold(name: &str, made: &str, until: Option<&str>) -> Hold {
+    let reclaim = HoldReclaim {
+        request: Some(format!("{NODE}/{made}")),
+        node: Some("ws-1".to_owned()),
+        matched: Some("java".to_owned()),
+        requested_at: Some(t(made)),
+    };
+    let made = hold(name, HoldState::Inactive, made, None, until);
+    Hold { origin: HoldOrigin::Reclaim, reclaim: Some(reclaim), ..made }
 }

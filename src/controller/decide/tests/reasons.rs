@@ -5,8 +5,9 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use super::given::{Given, given, says, t};
+use super::given::{Given, given, hold, reclaim_hold, says, t};
 use crate::api::condition::types;
+use crate::api::machine_hold::HoldState;
 use crate::api::status::ScheduledMachineStatus;
 use crate::capi::version::Capi;
 use crate::controller::error::{Class, EffectError, PassError};
@@ -58,6 +59,8 @@ fn situations() -> Vec<Given> {
         given().set("/schedule/enabled", json!(false)),
         given().set("/killSwitch", json!(true)),
         given().set("/paused", json!(true)),
+        given().with(|s| s.holds.push(hold("h", HoldState::Inactive, "09:00", None, None))),
+        given().with(|s| s.holds.push(reclaim_hold("r", "09:00", None))),
         given().with(|s| s.cluster.as_mut().unwrap().paused = true),
         given().with(|s| s.object.has_finalizer = false),
         given().with(|s| s.waits_for_turn = true),

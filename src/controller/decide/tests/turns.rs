@@ -7,6 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::given::{Given, given, stands, t};
 use crate::api::condition::Phase;
+use crate::controller::hold::index::Holds;
 use crate::controller::snapshot::Service;
 use crate::controller::turn::{Opening, Permit, Turn, Turns};
 use crate::controller::watch::{Key, Waker, scheduled_machine_resource};
@@ -83,7 +84,8 @@ fn a_machine_that_is_there_and_one_that_leaves_wait_for_no_turn() {
 fn one_at_a_time() -> (Turns, UnboundedReceiver<Key>) {
     let (keys, woken) = unbounded_channel();
     let objects = Writer::<DynamicObject>::new(scheduled_machine_resource()).as_reader();
-    (Turns::new(1, Waker::new(keys, objects)), woken)
+    let (hold_keys, _) = tokio::sync::mpsc::unbounded_channel();
+    (Turns::new(1, Waker::new(keys, hold_keys, objects, Holds::default())), woken)
 }
 
 fn named(name: &str) -> Given {

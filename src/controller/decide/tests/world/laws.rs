@@ -6,9 +6,11 @@ use serde_json::{Value, json};
 use super::Act;
 use super::model::World;
 use super::shell::Pass;
+use crate::api::machine_hold::{HoldOrigin, HoldState};
 use crate::api::status::{DesiredState, Manner, Rule};
 use crate::controller::decide::tests::given::SM;
 use crate::controller::effect::{Decision, Effect};
+use crate::controller::hold::Hold;
 use crate::controller::snapshot::Snapshot;
 use crate::controller::snapshot::pods::Pods;
 use DesiredState::{Active, AsIs, Inactive};
@@ -30,8 +32,12 @@ impl Truth {
 }
 
 impl World {
-    /// By the spec, the Cluster and the clock; `AsIs` where nothing may be touched.
+    /// By the spec, the Cluster, the holds and the clock; `AsIs` where nothing may be touched.
     fn wanted(&self) -> DesiredState {
+        self.wanted_at(self.wall())
+    }
+
+    fn wanted_at(&self, at: Timestamp) -> DesiredState {
         let target = self.live.target.clone();
         let object = &self.live.object;
         if object.is_paused || self.is_capi_paused() {
@@ -41,14 +47,52 @@ impl World {
         if object.deleted_at.is_some() || ends || target.kill_switch {
             return Inactive;
         }
+        let counts =
+            |hold: &&Hold| hold.from.is_none_or(|from| from <= at) && hold.until.is_none_or(|end| at < end);
+        let in_force: Vec<&Hold> = self.live.holds.iter().filter(counts).collect();
+        if in_force.iter().any(|hold| hold.origin == HoldOrigin::Reclaim) {
+            return Inactive;
+        }
         if target.paused {
             return AsIs;
         }
         let open = match &target.schedule {
-            Ok(schedule) => schedule.is_active(self.wall()),
-            Err(_) => self.truth.promised.is_some_and(|end| self.wall() < end),
+            Ok(schedule) => schedule.is_active(at),
+            Err(_) => self.truth.promised.is_some_and(|end| at < end),
         };
-        if open && target.enabled { Active } else { Inactive }
+        let otherwise = if open && target.enabled { Active } else { Inactive };
+        match in_force.iter().max_by_key(|hold| (hold.created_at, &hold.name)).map(|hold| hold.state) {
+            None => otherwise,
+            Some(HoldState::Active) => Active,
+            Some(HoldState::AsIs) => AsIs,
+            Some(HoldState::NoNew) if self.is_lent() => otherwise,
+            Some(HoldState::Inactive | HoldState::NoNew) => Inactive,
+        }
+    }
+
+    fn is_lent(&self) -> bool {
+        let ours = self.live.host.as_ref().filter(|host| self.ours.contains(&host.machine.uid));
+        ours.is_some_and(|host| host.machine.deleted_at.is_none())
+    }
+
+    /// The last edge of the clock from which on the machine should not be in.
+    fn turned_off(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut at = now;
+        loop {
+            let schedule = self.live.target.schedule.as_ref().ok();
+            let timetable = schedule.and_then(|schedule| schedule.previous_edge(at)).map(|edge| edge.at);
+            let promised = self.truth.promised.filter(|end| schedule.is_none() && *end <= at);
+            let holds = self.live.holds.iter().flat_map(|hold| [hold.from, hold.until]).flatten();
+            let edge = holds.filter(|edge| *edge <= at).chain(timetable).chain(promised).max()?;
+            let just_before = edge - SignedDuration::from_nanos(1);
+            if self.wanted_at(just_before) != Inactive {
+                return Some(edge);
+            }
+            at = just_before;
+            if now.duration_since(at) > SignedDuration::from_hours(14 * 24) {
+                return None;
+            }
+        }
     }
 
     /// Called before and after everything that may change what is wanted.
@@ -58,16 +102,13 @@ impl World {
         let garbage = target.schedule.is_err();
         if garbage && !self.truth.garbage {
             let promised = self.status["nextCleanup"].as_str().map(|text| text.parse().unwrap());
-            self.truth.promised = promised.filter(|_| self.truth.was_in);
+            let was_open = self.status["inSchedule"] == true;
+            self.truth.promised = promised.filter(|_| self.truth.was_in && was_open);
         }
         self.truth.garbage = garbage;
         let state = self.wanted();
         // The edge may lie between two samples; nobody was up to see it.
-        let edge = match &target.schedule {
-            Ok(schedule) => schedule.previous_edge(now).map(|edge| edge.at),
-            Err(_) => self.truth.promised.filter(|end| *end <= now),
-        };
-        let turned = edge.filter(|_| self.truth.was_in && state == Inactive);
+        let turned = if self.truth.was_in && state == Inactive { self.turned_off(now) } else { None };
         // A change of mind that began and ended in an outage was never known.
         let is_up = self.down_until <= self.real;
         let seen = (state != Inactive && is_up).then_some(now);
@@ -84,6 +125,18 @@ impl World {
     pub(super) fn obeys(&self, snapshot: &Snapshot, decision: &Decision) {
         let (object, effects) = (&snapshot.object, &decision.effects);
         let ejects = decision.ruling.manner == Manner::Eject;
+        let counts = |hold: &&Hold| hold.is_in_force(snapshot.now);
+        let in_force = || snapshot.holds.iter().filter(counts);
+        let reclaims = in_force().any(|hold| hold.origin == HoldOrigin::Reclaim);
+        if self.offset == 0 {
+            let eject = snapshot.target.kill_switch || reclaims;
+            assert_eq!(decision.ruling.manner == Manner::Eject, eject, "{:#?}", decision.ruling);
+            let newest =
+                in_force().filter(|hold| hold.origin == HoldOrigin::User).max_by_key(|hold| hold.rank());
+            let joins = effects.iter().any(|effect| matches!(effect, Effect::CreateMachine(_)));
+            let may_join = newest.is_none_or(|hold| matches!(hold.state, HoldState::Active));
+            assert!(!joins || (may_join && !reclaims), "joined under {newest:?}");
+        }
         if snapshot.is_capi_paused() || decision.ruling.state == AsIs {
             let is_node_half = |effect: &Effect| ejects && effect.is_on_node();
             assert!(effects.iter().all(is_node_half), "written while paused: {effects:?}");
@@ -160,7 +213,9 @@ impl World {
         }
         let grace = SignedDuration::from_secs(i64::try_from(snapshot.target.grace.as_secs()).unwrap());
         let began = self.truth.in_until.unwrap_or(Timestamp::MIN);
-        let known = snapshot.object == self.live.object && snapshot.cluster == self.live.cluster;
+        let known = snapshot.object == self.live.object
+            && snapshot.cluster == self.live.cluster
+            && snapshot.holds == self.live.holds;
         // What has begun completes, whatever the window says meanwhile.
         let timers = snapshot.status.timers.as_ref();
         let completes = timers.is_some_and(|timers| timers.drain_started_at.is_some());
@@ -189,6 +244,7 @@ impl World {
     pub(super) fn calm(&mut self) {
         (self.fault, self.lags, self.stale, self.keeps_node) = (None, false, None, false);
         self.down_until = self.real;
+        self.live.holds.clear();
         for act in [
             Act::Clock(0),
             Act::Reach(true),
@@ -222,6 +278,11 @@ impl World {
                 edge.is_some_and(|at| at.duration_since(self.wall()).abs() < margin)
             };
             let before = near(schedule.previous_edge(self.wall()).map(|edge| edge.at));
+            // A reclaim ceases to count after a day: a change as well.
+            let recent = self.status["reclaim"]["recent"].as_array().cloned().unwrap_or_default();
+            let day = SignedDuration::from_hours(24);
+            let falls = |at: &Value| near(Some(at.as_str().unwrap().parse::<Timestamp>().unwrap() + day));
+            let before = before || recent.iter().any(falls);
             if !before && !near(schedule.next_edge(self.wall()).map(|edge| edge.at)) {
                 break;
             }

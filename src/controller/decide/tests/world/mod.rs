@@ -1,8 +1,9 @@
 //! Simulated weeks of one ScheduledMachine: the laws of the core, under random edits and faults.
 //!
-//! `model` is the API servers and Cluster API, `pods` what runs on the Node, `shell` is the pass with everything that can go wrong in it, `laws` says
-//! what must hold at every step, and this file deals the cards.
+//! `model` is the API servers and Cluster API, `pods` what runs on the Node, `shell` is the pass with everything that can
+//! go wrong in it, `laws` says what must hold at every step, `holds` makes holds, and this file deals the cards.
 
+mod holds;
 mod laws;
 mod model;
 mod pods;
@@ -13,6 +14,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::given::t;
+use crate::api::machine_hold::HoldState;
+use holds::{HowHeld, held, holds};
 use shell::{Fault, How};
 
 /// What happens to the world between two stretches of time.
@@ -38,6 +41,8 @@ enum Act {
     Served(bool),
     Fail(Fault),
     Lag,
+    Hold(HowHeld),
+    EndHold,
     Down(i64),
     Clock(i64),
 }
@@ -91,6 +96,8 @@ fn acts() -> impl Strategy<Value = Act> {
         4 => (400..90_000_i64).prop_map(Act::Wait),
         6 => edits(),
         6 => faults(),
+        4 => holds(),
+        2 => Just(Act::EndHold),
         1 => any::<bool>().prop_map(Act::PauseCluster),
         1 => any::<bool>().prop_map(Act::PauseObject),
         1 => Just(Act::DeleteCluster),
@@ -165,6 +172,14 @@ fn a_settled_world_is_left_alone() {
         ("19:00", vec![Act::Edit("/schedule", json!({}))]),
         ("10:00", vec![Act::Foreign(true), Act::VanishMachine, Act::Wait(60), Act::Foreign(true)]),
         ("18:06", vec![Act::PauseCluster(true)]),
+        ("10:00", vec![held(HoldState::Inactive, false)]),
+        ("10:00", vec![held(HoldState::Inactive, true)]),
+        ("10:00", vec![held(HoldState::AsIs, false)]),
+        ("10:00", vec![held(HoldState::NoNew, false)]),
+        ("10:00", vec![held(HoldState::NoNew, false), Act::DeleteMachine]),
+        ("19:00", vec![held(HoldState::NoNew, false)]),
+        ("19:00", vec![held(HoldState::Active, false)]),
+        ("18:02", vec![held(HoldState::AsIs, false)]),
     ] {
         let mut world = model::World::new(t("08:00"));
         world.act(Act::Wait(t(at).as_second() - t("08:00").as_second()));

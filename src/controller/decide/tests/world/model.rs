@@ -13,6 +13,7 @@ use crate::api::names;
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, Machine};
 use crate::controller::decide::tests::given::{HOST, SM, says, spec};
+use crate::controller::hold::Hold;
 use crate::controller::snapshot::{ChildObject, Node, Object};
 use crate::controller::target::Target;
 
@@ -42,6 +43,7 @@ pub(super) struct Shown {
     pub(super) raw: Value,
     pub(super) target: Target,
     pub(super) object: Object,
+    pub(super) holds: Vec<Hold>,
     pub(super) cluster: Option<Cluster>,
     pub(super) host: Option<Host>,
     pub(super) parts: BTreeMap<(bool, String), Part>,
@@ -101,6 +103,7 @@ impl World {
             target: Target::read(&spec()),
             raw: spec(),
             object,
+            holds: vec![],
             cluster: Some(cluster()),
             host: None,
             parts: BTreeMap::new(),
@@ -187,6 +190,8 @@ impl World {
             Act::Served(served) => self.is_served = served,
             Act::Fail(fault) => self.fault = Some(fault),
             Act::Lag => self.lags = true,
+            Act::Hold(how) => self.hold(&how),
+            Act::EndHold => drop(self.live.holds.pop()),
             Act::Down(seconds) => self.down_until = self.down_until.max(self.after(seconds)),
             Act::Clock(offset) => {
                 self.offset = offset;
@@ -275,7 +280,9 @@ impl World {
         let host = self.live.host.as_ref().and_then(|host| host.next).filter(|_| !self.is_capi_paused());
         let parts = self.live.parts.values().filter_map(|part| part.gone_at).min();
         let pods = self.pods.live.iter().filter_map(|live| live.ends_at).min();
-        [host, parts, pods, self.cluster_back_at].into_iter().flatten().min()
+        let going = self.live.cluster.as_ref().is_some_and(|cluster| cluster.deleting);
+        let ends = (going && self.live.host.is_none()).then_some(self.real);
+        [host, parts, pods, self.cluster_back_at, ends].into_iter().flatten().min()
     }
 
     /// Lets happen what is due; true if anything did.

@@ -120,6 +120,7 @@ impl World {
             object: shown.object.clone(),
             target,
             status,
+            holds: shown.holds.clone(),
             cluster: shown.cluster.clone(),
             machine,
             children,
@@ -142,7 +143,8 @@ impl World {
         let snapshot = self.snapshot(&shown);
         let decision = decide(&snapshot);
         self.obeys(&snapshot, &decision);
-        if decision.effects.iter().any(Effect::is_destructive) && shown.object != self.live.object {
+        let is_stale = shown.object != self.live.object || self.is_lifted(&decision);
+        if decision.effects.iter().any(Effect::is_destructive) && is_stale {
             return Pass::Moved;
         }
         let fault = self.fault.filter(|_| !decision.effects.is_empty());

@@ -1,0 +1,102 @@
+//! All holds, by namespace, and which objects each covered when it was last looked at.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use kube::ResourceExt;
+use kube::core::DynamicObject;
+use tokio::sync::watch;
+
+use super::{Entry, Hold};
+
+/// The holds of all namespaces. Clones share them.
+///
+/// Fed by the one watch of holds, so it is as complete as that: [`Holds::wait_until_complete`] before the first
+/// decision, or a freeze would be missed.
+#[derive(Clone, Debug)]
+pub struct Holds {
+    spaces: Arc<RwLock<HashMap<String, Space>>>,
+    complete: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Space {
+    holds: BTreeMap<String, Arc<Entry>>,
+    /// Names of the holds over each object, as of its last event.
+    over: HashMap<String, BTreeSet<String>>,
+}
+
+impl Default for Holds {
+    fn default() -> Self {
+        Self { spaces: Arc::default(), complete: watch::Sender::new(false) }
+    }
+}
+
+impl Holds {
+    /// A hold came or changed: what it was before, and what it is now.
+    pub fn put(&self, raw: &DynamicObject) -> (Option<Arc<Entry>>, Arc<Entry>) {
+        let entry = Arc::new(Entry::read(raw));
+        let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
+        let space = spaces.entry(raw.namespace().unwrap_or_default()).or_default();
+        (space.holds.insert(raw.name_any(), entry.clone()), entry)
+    }
+
+    /// A hold is gone: what it was. A later one of that name stays.
+    pub fn remove(&self, raw: &DynamicObject) -> Option<Arc<Entry>> {
+        let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
+        let space = spaces.get_mut(&raw.namespace().unwrap_or_default())?;
+        let is_this =
+            space.holds.get(&raw.name_any()).is_some_and(|entry| Some(&entry.uid) == raw.uid().as_ref());
+        if is_this { space.holds.remove(&raw.name_any()) } else { None }
+    }
+
+    /// Every hold has been told of.
+    pub fn set_complete(&self) {
+        self.complete.send_replace(true);
+    }
+
+    /// Returns once [`Holds::set_complete`] was called.
+    pub async fn wait_until_complete(&self) {
+        // The sender lives as long as we do.
+        let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
+    }
+
+    /// The holds over an object, in force or not.
+    pub fn over(&self, namespace: &str, name: &str, labels: &BTreeMap<String, String>) -> Vec<Hold> {
+        let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = spaces.get(namespace).into_iter().flat_map(|space| space.holds.values());
+        entries.filter_map(|entry| entry.over(name, labels).cloned()).collect()
+    }
+
+    /// Namespace and name of every hold.
+    pub fn names(&self) -> Vec<(String, String)> {
+        let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        let all = spaces
+            .iter()
+            .flat_map(|(namespace, space)| space.holds.keys().map(move |name| (namespace, name)));
+        all.map(|(namespace, name)| (namespace.clone(), name.clone())).collect()
+    }
+
+    /// An object came, changed or (`None`) went: the names of the holds that begin or cease to cover it.
+    pub fn moved(
+        &self,
+        namespace: &str,
+        name: &str,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> BTreeSet<String> {
+        let mut spaces = self.spaces.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(space) = spaces.get_mut(namespace) else { return BTreeSet::new() };
+        let now: BTreeSet<String> = labels.map_or_else(BTreeSet::new, |labels| {
+            let over = space.holds.iter().filter(|(_, entry)| entry.over(name, labels).is_some());
+            over.map(|(hold, _)| hold.clone()).collect()
+        });
+        let before = space.over.get(name).cloned().unwrap_or_default();
+        let changed = before.symmetric_difference(&now).cloned().collect();
+        if now.is_empty() {
+            space.over.remove(name);
+        } else {
+            space.over.insert(name.to_owned(), now);
+        }
+        changed
+    }
+}
