@@ -16,7 +16,7 @@ mod house {
     use std::path::{Path, PathBuf};
 
     /// No await, no client, no clock, no environment, no logging.
-    const PURE: [&str; 21] = [
+    const PURE: [&str; 22] = [
         "src/capi/drain_rules.rs",
         "src/schedule",
         "src/api",
@@ -33,6 +33,7 @@ mod house {
         "src/controller/hold/mod.rs",
         "src/controller/hold/said.rs",
         "src/controller/reclaim.rs",
+        "src/controller/parts.rs",
         "src/controller/report.rs",
         "src/controller/snapshot.rs",
         "src/controller/status.rs",

@@ -7,6 +7,7 @@ pub mod instant;
 pub mod keys;
 pub mod machine_hold;
 pub mod names;
+pub mod refs;
 pub mod schedule;
 pub mod scheduled_machine;
 mod schema;

@@ -49,6 +49,11 @@ pub const ANNOTATION_NODE_MACHINE: &str = "cluster.x-k8s.io/machine";
 /// See [`ANNOTATION_NODE_MACHINE`].
 pub const ANNOTATION_NODE_CLUSTER_NAMESPACE: &str = "cluster.x-k8s.io/cluster-namespace";
 
+/// See [`ANNOTATION_NODE_MACHINE`]: kind of the Machine's controller.
+pub const ANNOTATION_NODE_OWNER_KIND: &str = "cluster.x-k8s.io/owner-kind";
+/// See [`ANNOTATION_NODE_MACHINE`]: name of the Machine's controller.
+pub const ANNOTATION_NODE_OWNER_NAME: &str = "cluster.x-k8s.io/owner-name";
+
 /// Cluster API's core group.
 pub const CAPI_GROUP: &str = "cluster.x-k8s.io";
 /// The `CustomResourceDefinition` of Machines.

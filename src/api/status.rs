@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::condition::Phase;
 use super::instant::Instant;
+pub use super::refs::{NodeRef, ObjectRef, PartKind, PartRole};
 use super::scheduled_machine::NodeTaint;
 use super::schema;
 
@@ -80,6 +81,11 @@ pub struct ScheduledMachineStatus {
     /// Its infrastructure object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub infrastructure_ref: Option<ObjectRef>,
+    /// Kinds of which an object of this one may exist: noted before the first create, so that neither an edit of a kind
+    /// nor a crash between a create and its record leaves anything behind.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::part_kinds")]
+    pub part_kinds: Vec<PartKind>,
     /// Its Node, in the workload cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_ref: Option<NodeRef>,
@@ -357,46 +363,4 @@ pub struct ReclaimStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::instants")]
     pub recent: Vec<Timestamp>,
-}
-
-/// An object in the management cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ObjectRef {
-    /// `group/version`.
-    #[schemars(schema_with = "schema::word")]
-    pub api_version: String,
-    /// Kind.
-    #[schemars(schema_with = "schema::word")]
-    pub kind: String,
-    /// Name.
-    #[schemars(schema_with = "schema::word")]
-    pub name: String,
-    /// Namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::word")]
-    pub namespace: Option<String>,
-    /// Uid.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::word")]
-    pub uid: Option<String>,
-}
-
-/// A Node in the workload cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeRef {
-    /// `v1`.
-    #[schemars(schema_with = "schema::word")]
-    pub api_version: String,
-    /// `Node`.
-    #[schemars(schema_with = "schema::word")]
-    pub kind: String,
-    /// Name.
-    #[schemars(schema_with = "schema::word")]
-    pub name: String,
-    /// Uid.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "schema::word")]
-    pub uid: Option<String>,
 }

@@ -2,9 +2,11 @@
 //! kind in use.
 //!
 //! A kind is resolved when somebody first asks for it, again for as long as it is asked for and not there, and once
-//! more when its collection disappears. Knows nothing of what the objects are for.
+//! more when its collection disappears; it is judged anew whenever its definition changes. Knows nothing of what the
+//! objects are for.
 
 mod resolve;
+mod task;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -21,30 +23,20 @@ use std::{
 };
 
 use kube::{
-    Api, ResourceExt,
     api::DynamicObject,
     core::{PartialObjectMeta, discovery::ApiResource},
-    runtime::{
-        reflector::store::{Store, Writer},
-        watcher::Config,
-    },
+    runtime::reflector::store::Store,
 };
 use tokio::{
     sync::{
-        Notify,
         mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
         watch,
     },
     task::JoinSet,
-    time::sleep,
 };
-use tracing::{Instrument, debug, info_span};
 
+use self::task::Task;
 pub use self::verdict::verdict;
-use crate::{
-    api::names::LABEL_SCHEDULED_MACHINE,
-    watch::{Backoff, Cause, Notice, follow},
-};
 
 /// A kind nobody asked for during a whole span of this length is forgotten, its watch closed. Passes at rest come every
 /// minute or more often.
@@ -68,19 +60,43 @@ pub enum KindView {
     /// Not yet known; a notice follows.
     Resolving,
     /// The API server has no such version or kind. Looked for again, at most 30 s apart.
-    NotServed(String),
+    NotServed {
+        /// In words.
+        why: String,
+        /// There all the same: the kind is served in other versions.
+        ours: Option<Ours>,
+    },
     /// The kind may not be used, or not in this role.
-    NotAllowed(String),
+    NotAllowed {
+        /// In words.
+        why: String,
+        /// There all the same: it may have been allowed when they were made.
+        ours: Option<Ours>,
+    },
     /// It cannot be said: the API server does not answer, or forbids us to look.
     Unreachable(String),
     /// The kind may be used.
-    Served {
-        /// What to make an `Api` from.
-        resource: ApiResource,
-        /// Our objects of this kind: those with the label of a `ScheduledMachine`. Complete; during an outage of the
-        /// API server what was last known.
-        children: Store<Child>,
-    },
+    Served(Ours),
+}
+
+/// Our objects of a kind: those with the label of a `ScheduledMachine`.
+#[derive(Clone)]
+pub struct Ours {
+    /// What to make an `Api` from.
+    pub resource: ApiResource,
+    /// Complete; during an outage of the API server what was last known.
+    pub children: Store<Child>,
+}
+
+impl KindView {
+    /// Our objects, as far as they can be seen.
+    pub fn ours(&self) -> Option<&Ours> {
+        match self {
+            Self::Served(ours) => Some(ours),
+            Self::NotServed { ours, .. } | Self::NotAllowed { ours, .. } => ours.as_ref(),
+            Self::Resolving | Self::Unreachable(_) => None,
+        }
+    }
 }
 
 /// Something about a kind changed; the [`KindView`] shows it already.
@@ -207,133 +223,14 @@ async fn run(
     }
 }
 
-/// Resolves one kind and follows our objects of it.
-struct Task {
-    id: Id,
-    slot: Arc<Slot>,
-    client: kube::Client,
-    namespace: Option<String>,
-    notices: UnboundedSender<KindNotice>,
-}
-
-impl Task {
-    /// Returns when nobody has asked for the kind for a while.
-    async fn run(self) -> (Id, Arc<Slot>) {
-        let span = info_span!("kind", api_version = self.id.api_version, kind = self.id.kind);
-        async {
-            tokio::select! {
-                () = self.resolve_for_ever() => {}
-                () = self.forgotten() => debug!("no longer in use"),
-            }
-        }
-        .instrument(span)
-        .await;
-        (self.id, self.slot)
-    }
-
-    async fn forgotten(&self) {
-        while self.slot.asked.swap(false, Ordering::Relaxed) {
-            sleep(FORGET_AFTER).await;
-        }
-    }
-
-    async fn resolve_for_ever(&self) {
-        let mut backoff = Backoff::default();
-        loop {
-            match resolve::resolve(&self.client, &self.id).await {
-                Ok(resource) => {
-                    if self.follow_children(resource).await {
-                        backoff.reset();
-                    }
-                }
-                Err(refusal) => self.publish(refusal.into()),
-            }
-            let longest = match &*self.slot.view.borrow() {
-                KindView::Unreachable(_) => Backoff::SHORT,
-                _ => Backoff::LONG,
-            };
-            sleep(backoff.pause(longest)).await;
-        }
-    }
-
-    /// Returns when the collection is no longer served; true if it ever was.
-    async fn follow_children(&self, resource: ApiResource) -> bool {
-        let api: Api<Child> = match &self.namespace {
-            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
-            None => Api::all_with(self.client.clone(), &resource),
-        };
-        let writer = Writer::new(resource.clone());
-        let served = KindView::Served { resource, children: writer.as_reader() };
-        let vanished = Notify::new();
-        let mut shown = false;
-        let following =
-            follow(api, Config::default().labels(LABEL_SCHEDULED_MACHINE), writer, |notice| match notice {
-                // The store holds the whole first list before anything of it is told.
-                Notice::Changed(child) | Notice::Gone(child) => {
-                    self.show(&served, !std::mem::replace(&mut shown, true));
-                    self.tell_child(&child);
-                }
-                Notice::Synced | Notice::Recovered => {
-                    self.show(&served, !std::mem::replace(&mut shown, true));
-                }
-                Notice::Failing(outage) => match outage.cause {
-                    Cause::Missing => vanished.notify_one(),
-                    // What is known of the kind stays true while its API server is away.
-                    Cause::Unreachable | Cause::Refused if shown => {}
-                    Cause::Unreachable | Cause::Refused | Cause::Unauthorized | Cause::Forbidden => {
-                        self.publish(KindView::Unreachable(outage.message));
-                    }
-                },
-            });
-        tokio::select! {
-            () = following => {}
-            () = vanished.notified() => {}
-        }
-        shown
-    }
-
-    fn tell_child(&self, child: &Child) {
-        let Some(scheduled_machine) = child.labels().get(LABEL_SCHEDULED_MACHINE).cloned() else { return };
-        self.tell(KindNotice::Child {
-            namespace: child.namespace().unwrap_or_default(),
-            name: child.name_any(),
-            scheduled_machine,
-        });
-    }
-
-    /// `is_new`: the store is another one than before, so whatever was read from the former is out of date.
-    fn show(&self, served: &KindView, is_new: bool) {
-        if is_new || !matches!(&*self.slot.view.borrow(), KindView::Served { .. }) {
-            self.publish(served.clone());
-        }
-    }
-
-    fn publish(&self, view: KindView) {
-        let changed = self.slot.view.send_if_modified(|known| {
-            let changed = !known.says_the_same(&view);
-            *known = view;
-            changed
-        });
-        if changed {
-            let Id { role, api_version, kind } = self.id.clone();
-            self.tell(KindNotice::Kind { role, api_version, kind });
-        }
-    }
-
-    fn tell(&self, notice: KindNotice) {
-        // Nobody listens any more: we are about to be dropped.
-        let _ = self.notices.send(notice);
-    }
-}
-
 impl KindView {
-    /// Never true of two served kinds: the store may be another one.
+    /// Never true where there are objects to see: the store may be another one.
     fn says_the_same(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::NotServed(one), Self::NotServed(two))
-            | (Self::NotAllowed(one), Self::NotAllowed(two))
+            (Self::NotServed { why: one, ours: None }, Self::NotServed { why: two, ours: None })
+            | (Self::NotAllowed { why: one, ours: None }, Self::NotAllowed { why: two, ours: None })
             | (Self::Unreachable(one), Self::Unreachable(two)) => one == two,
-            (Self::Served { .. }, Self::Served { .. }) => false,
+            (one, two) if one.ours().is_some() || two.ours().is_some() => false,
             _ => discriminant(self) == discriminant(other),
         }
     }

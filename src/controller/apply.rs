@@ -8,6 +8,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures::future::join_all;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Client, ResourceExt};
@@ -18,7 +19,7 @@ use crate::api::status::ObjectRef;
 use crate::capi::kinds::Role;
 use crate::capi::machine::Machine;
 use crate::controller::effect::Effect;
-use crate::controller::error::{Class, EffectError, is_already_exists, is_not_found};
+use crate::controller::error::{Class, EffectError, is_already_exists, is_not_found, is_unserved};
 use crate::controller::evictions::Evictions;
 use crate::controller::expect::{Expectations, Written};
 use crate::controller::report::{Failure, Made, Report};
@@ -95,6 +96,7 @@ impl Apply<'_> {
                 self.create(Made::Machine, &self.machine(), object).await.map(Some)
             }
             Effect::PatchMachine { uid: _, patch } => self.patch_machine(patch).await.map(|()| None),
+            Effect::PatchChild { resource, patch } => self.patch_child(resource, patch).await.map(|()| None),
             Effect::DeleteMachine { uid } => self.delete(&self.machine(), uid).await.map(|()| None),
             Effect::DeleteChild { resource, uid } => self.delete(resource, uid).await.map(|()| None),
             Effect::Cordon(_)
@@ -188,10 +190,26 @@ impl Apply<'_> {
                 Some(left) => Err(EffectError::Left { what: format!("{} {}", kind.kind, left.name_any()) }),
                 None => Ok(()),
             },
-            // The kind itself is gone, and its objects with it.
-            Err(error) if is_not_found(&error) => Ok(()),
+            Err(error) if is_unserved(&error) => self.is_defined_no_more(kind).await,
             Err(source) => Err(EffectError::Look { what: kind.kind.clone(), source: source.into() }),
         }
+    }
+
+    /// With its definition a kind's objects are gone. A definition that only serves the kind no more still has them, out
+    /// of everybody's sight.
+    async fn is_defined_no_more(&self, kind: &ApiResource) -> Result<(), EffectError> {
+        let api: Api<CustomResourceDefinition> = Api::all(self.management.clone());
+        let failed =
+            |source: kube::Error| EffectError::Look { what: kind.kind.clone(), source: source.into() };
+        let all = bounded("list", api.list_metadata(&ListParams::default())).await?.map_err(failed)?;
+        let of_group = format!(".{}", kind.group);
+        for name in all.iter().map(ResourceExt::name_any).filter(|name| name.ends_with(&of_group)) {
+            let found = bounded("get", api.get_opt(&name)).await?.map_err(failed)?;
+            if found.is_some_and(|found| found.spec.names.kind == kind.kind) {
+                return Err(EffectError::Unserved { what: kind.kind.clone(), definition: name });
+            }
+        }
+        Ok(())
     }
 
     async fn create(
@@ -263,6 +281,16 @@ impl Apply<'_> {
             }
             Err(error) if is_not_found(&error) => Ok(()),
             Err(source) => Err(EffectError::Patch { what: self.what("Machine"), source: source.into() }),
+        }
+    }
+
+    async fn patch_child(&self, resource: &ApiResource, patch: &Value) -> Result<(), EffectError> {
+        let api = self.objects(resource);
+        let name = &self.snapshot.object.name;
+        match bounded("patch", api.patch(name, &params(), &Patch::Merge(patch))).await? {
+            Ok(_) => Ok(()),
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(source) => Err(EffectError::Patch { what: self.what(&resource.kind), source: source.into() }),
         }
     }
 

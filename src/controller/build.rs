@@ -11,7 +11,7 @@ use crate::capi::encode::{ContractRef, MachineSpec, encode_limits};
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, DeletionLimits, Machine};
 use crate::controller::effect::Effect;
-use crate::controller::snapshot::Snapshot;
+use crate::controller::snapshot::{Child, Snapshot};
 use crate::controller::target::{Limits, Template, Templates};
 
 /// The bootstrap or infrastructure object. Labels only: Cluster API makes the Machine its controller, and fails for
@@ -104,6 +104,18 @@ pub fn machine_repair(snapshot: &Snapshot, machine: &Machine) -> Option<Effect> 
         metadata.insert("resourceVersion".to_owned(), json!(machine.resource_version));
     }
     Some(patch_machine(machine, metadata, patch))
+}
+
+/// Puts our labels on a part that is ours without them: made by the predecessor, or brought by `clusterctl move`, with
+/// the uid that the ScheduledMachine had there.
+pub fn child_relabel(snapshot: &Snapshot, child: &Child) -> Option<Effect> {
+    let (resource, object, cluster) =
+        (child.resource.as_ref()?, child.object.as_ref()?, snapshot.cluster.as_ref()?);
+    let is_wrong = object.uid_label.as_ref() != Some(&snapshot.object.uid);
+    (is_wrong && !object.deleting && snapshot.owns_child(child, object)).then(|| Effect::PatchChild {
+        resource: resource.clone(),
+        patch: json!({ "metadata": { "uid": object.uid, "labels": own_labels(snapshot, cluster) } }),
+    })
 }
 
 /// Puts back the labels by which we find the Machine; without the first it is in no watch of ours. For one that is on

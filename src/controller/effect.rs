@@ -40,6 +40,13 @@ pub enum Effect {
         /// Merge patch.
         patch: Value,
     },
+    /// A merge patch that puts the labels of a bootstrap or infrastructure object right.
+    PatchChild {
+        /// Its kind.
+        resource: ApiResource,
+        /// Merge patch; carries the uid.
+        patch: Value,
+    },
     /// Graceful or not is decided by what was patched before.
     DeleteMachine {
         /// Which one.
@@ -90,6 +97,7 @@ impl Effect {
             Self::CreateChild { role: Role::Infrastructure, .. } => "create_infrastructure",
             Self::CreateMachine(_) => "create_machine",
             Self::PatchMachine { .. } => "patch_machine",
+            Self::PatchChild { .. } => "patch_child",
             Self::DeleteMachine { .. } => "delete_machine",
             Self::DeleteChild { .. } => "delete_child",
             Self::Cordon(_) => "cordon",
@@ -116,6 +124,7 @@ impl Effect {
             | Self::CreateChild { .. }
             | Self::CreateMachine(_)
             | Self::PatchMachine { .. }
+            | Self::PatchChild { .. }
             | Self::Uncordon { .. } => false,
         }
     }
@@ -139,6 +148,7 @@ impl Effect {
             | Self::CreateChild { .. }
             | Self::CreateMachine(_)
             | Self::PatchMachine { .. }
+            | Self::PatchChild { .. }
             | Self::DeleteMachine { .. }
             | Self::DeleteChild { .. } => false,
         }

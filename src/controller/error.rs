@@ -62,6 +62,17 @@ pub enum EffectError {
         /// Kind and name.
         what: String,
     },
+    /// A kind of which something may be left cannot be looked at.
+    #[error(
+        "whether any {what} is left cannot be seen: {definition} exists and is not served in the version that was used; \
+         serve it again, or delete the definition"
+    )]
+    Unserved {
+        /// Kind.
+        what: String,
+        /// Name of its definition.
+        definition: String,
+    },
     /// No answer in time; whether it was done is not known.
     #[error("{what}: no answer from the API server within {seconds} s")]
     Timeout {
@@ -86,7 +97,7 @@ impl EffectError {
             Self::NameTaken { .. } => "NameTaken",
             Self::Patch { .. } => "UpdateFailed",
             Self::Delete { .. } => "DeleteFailed",
-            Self::Look { .. } | Self::Left { .. } => "WaitingForMachineDeletion",
+            Self::Look { .. } | Self::Left { .. } | Self::Unserved { .. } => "WaitingForMachineDeletion",
             Self::Timeout { .. } => "ApiTimeout",
             Self::NotConnected { .. } => "NotConnected",
         }
@@ -100,7 +111,9 @@ impl EffectError {
             | Self::Delete { source, .. }
             | Self::Look { source, .. } => class(source),
             Self::NameTaken { .. } => Class::Permanent,
-            Self::Left { .. } | Self::Timeout { .. } | Self::NotConnected { .. } => Class::Transient,
+            Self::Left { .. } | Self::Unserved { .. } | Self::Timeout { .. } | Self::NotConnected { .. } => {
+                Class::Transient
+            }
         }
     }
 }
@@ -203,6 +216,11 @@ pub fn words(error: &kube::Error) -> String {
 /// The server says the object is not there.
 pub fn is_not_found(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.is_not_found())
+}
+
+/// The server says that there is no such collection: in plain text, without the reason that a missing object has.
+pub fn is_unserved(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
 }
 
 /// The server says the name is taken. (A *conflict* is something else: what was read is old.)

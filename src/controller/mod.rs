@@ -15,6 +15,7 @@ pub mod evictions;
 pub mod expect;
 pub mod hold;
 pub mod observe;
+pub mod parts;
 pub mod reclaim;
 pub mod reconcile;
 pub mod report;

@@ -1,5 +1,7 @@
 //! Builds the snapshot: the only place that reads cluster state for a decision, and the clock. Caches only.
 
+mod rivals;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node as CoreNode, Pod as CorePod};
 use kube::ResourceExt;
@@ -12,13 +14,14 @@ use crate::api::scheduled_machine::SecretKeyRef;
 use crate::api::status::ScheduledMachineStatus;
 use crate::capi::core::{Core, CoreView};
 use crate::capi::drain_rules::DrainRule;
-use crate::capi::kinds::{KindView, Kinds, Role};
+use crate::capi::kinds::{KindView, Kinds, Ours, Role};
 use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::{Capi, Version};
 use crate::controller::drain_rules::DrainRules;
 use crate::controller::evictions::Evictions;
 use crate::controller::expect::{Cache, Seen};
 use crate::controller::hold::index::Holds;
+use crate::controller::parts;
 use crate::controller::report::Made;
 use crate::controller::snapshot::pods::{Pod, Pods};
 use crate::controller::snapshot::{Child, ChildObject, Node, Object, Service, Snapshot};
@@ -83,6 +86,7 @@ impl World {
             pods: self.pods(&object, &target, machine.as_ref()),
             drain_rules: self.drain_rules(&object.namespace),
             node: node_name.and_then(|name| node(&view, &name)),
+            rivals: rivals::rivals(view.nodes.as_ref(), machine.as_ref(), &object),
             reach: view.reach,
             holds: self.holds.over(&object.namespace, &object.name, raw.labels()),
             object,
@@ -105,7 +109,8 @@ impl World {
             }
             Cache::Made(Made::Child(role)) => {
                 let child = snapshot.wanted(role)?;
-                let meta = self.child_meta(&snapshot.object, child.role, &child.api_version, &child.kind)?;
+                let view = self.kinds.view(child.role, &child.api_version, &child.kind);
+                let meta = child_meta(view.ours()?, &snapshot.object)?;
                 pair(meta.uid(), meta.resource_version())
             }
             Cache::Node => {
@@ -146,60 +151,41 @@ impl World {
     }
 
     fn children(&self, object: &Object, target: &Target, status: &ScheduledMachineStatus) -> Vec<Child> {
-        let mut found: Vec<Child> = Vec::new();
-        let mut add = |role: Role, api_version: &str, kind: &str, is_wanted: bool| {
-            let known =
-                found.iter().any(|c| c.role == role && c.api_version == api_version && c.kind == kind);
-            if !known {
-                found.push(self.child(object, role, api_version, kind, is_wanted));
-            }
-        };
-        if let Ok(templates) = &target.templates {
-            add(Role::Bootstrap, &templates.bootstrap.api_version, &templates.bootstrap.kind, true);
-            let infrastructure = &templates.infrastructure;
-            add(Role::Infrastructure, &infrastructure.api_version, &infrastructure.kind, true);
-        }
-        let remembered =
-            [(Role::Bootstrap, &status.bootstrap_ref), (Role::Infrastructure, &status.infrastructure_ref)];
-        for (role, reference) in remembered {
-            if let Some(reference) = reference {
-                add(role, &reference.api_version, &reference.kind, false);
-            }
-        }
-        found
+        let kinds = parts::kinds(target, status).into_iter();
+        kinds
+            .map(|(role, api_version, kind, is_wanted)| {
+                self.child(object, role, &api_version, &kind, is_wanted)
+            })
+            .collect()
     }
 
     fn child(&self, object: &Object, role: Role, api_version: &str, kind: &str, is_wanted: bool) -> Child {
-        let service = match self.kinds.view(role, api_version, kind) {
-            KindView::Resolving => Service::Resolving,
-            KindView::NotServed(text) => Service::NotServed(text),
-            KindView::NotAllowed(text) => Service::NotAllowed(text),
-            KindView::Unreachable(text) => Service::Unreachable(text),
-            KindView::Served { resource, .. } => Service::Served(resource),
+        let view = self.kinds.view(role, api_version, kind);
+        let (resource, meta) = match view.ours() {
+            Some(ours) => (Some(ours.resource.clone()), child_meta(ours, object)),
+            None => (None, None),
         };
-        let meta = self.child_meta(object, role, api_version, kind);
+        let service = match view {
+            KindView::Resolving => Service::Resolving,
+            KindView::NotServed { why, .. } => Service::NotServed(why),
+            KindView::NotAllowed { why, .. } => Service::NotAllowed(why),
+            KindView::Unreachable(why) => Service::Unreachable(why),
+            KindView::Served(ours) => Service::Served(ours.resource),
+        };
         Child {
             role,
             api_version: api_version.to_owned(),
             kind: kind.to_owned(),
             is_wanted,
             service,
+            resource,
             object: meta.map(|meta| child_object(&meta)),
         }
     }
+}
 
-    fn child_meta(
-        &self,
-        object: &Object,
-        role: Role,
-        api_version: &str,
-        kind: &str,
-    ) -> Option<std::sync::Arc<PartialObjectMeta<DynamicObject>>> {
-        let KindView::Served { resource, children } = self.kinds.view(role, api_version, kind) else {
-            return None;
-        };
-        children.get(&ObjectRef::new_with(&object.name, resource).within(&object.namespace))
-    }
+fn child_meta(ours: &Ours, object: &Object) -> Option<std::sync::Arc<PartialObjectMeta<DynamicObject>>> {
+    ours.children.get(&ObjectRef::new_with(&object.name, ours.resource.clone()).within(&object.namespace))
 }
 
 fn cluster(store: &Store<DynamicObject>, version: Version, namespace: &str, name: &str) -> Option<Cluster> {

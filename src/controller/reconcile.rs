@@ -244,6 +244,7 @@ fn takes_the_machine_for_gone(snapshot: &Snapshot, decision: &Decision) -> bool 
         Effect::AddFinalizer
         | Effect::CreateChild { .. }
         | Effect::PatchMachine { .. }
+        | Effect::PatchChild { .. }
         | Effect::DeleteMachine { .. }
         | Effect::Cordon(_)
         | Effect::Uncordon { .. }

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub children: Vec<Child>,
     /// The Node that the Machine, or else the status, points at.
     pub node: Option<Node>,
+    /// Every Node with the provider id of our Machine, by name, while that is not ready.
+    pub rivals: Vec<Rival>,
     /// The way to the workload cluster.
     pub reach: Reach,
     /// As many machines as may be made at one time are being made, or go first.
@@ -85,7 +87,9 @@ pub struct Child {
     pub is_wanted: bool,
     /// Whether the kind can be used.
     pub service: Service,
-    /// The object of our name, ours or not; known only while the kind is served.
+    /// What to make an `Api` from; there also for a kind that may not be used any more, as long as it can be seen.
+    pub resource: Option<ApiResource>,
+    /// The object of our name, ours or not; known only while the kind can be seen.
     pub object: Option<ChildObject>,
 }
 
@@ -136,6 +140,26 @@ pub struct Node {
     pub taints: Vec<Taint>,
     /// Its kubelet has not been heard of: `Ready` is `Unknown`.
     pub is_unreachable: bool,
+    /// It is being deleted.
+    pub deleting: bool,
+}
+
+/// A Node that may be taken for our Machine's.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read from a field of its own")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rival {
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+    /// For checked writes.
+    pub resource_version: String,
+    /// It was there before the Machine.
+    pub is_older: bool,
+    /// Its kubelet has not been heard of for a while.
+    pub is_silent: bool,
+    /// Cluster API or we have written on it that it belonged to a Machine of ours.
+    pub carries_our_mark: bool,
     /// It is being deleted.
     pub deleting: bool,
 }
@@ -194,13 +218,15 @@ impl Snapshot {
         is_ours.then_some(node)
     }
 
-    /// The status says that there was an object of this kind.
+    /// The status says that there was, or may be, an object of this kind.
     pub fn remembers(&self, child: &Child) -> bool {
         let recorded = match child.role {
             Role::Bootstrap => self.status.bootstrap_ref.as_ref(),
             Role::Infrastructure => self.status.infrastructure_ref.as_ref(),
         };
-        recorded.is_some_and(|r| r.api_version == child.api_version && r.kind == child.kind)
+        // What the spec does not name is here because the status does.
+        !child.is_wanted
+            || recorded.is_some_and(|r| r.api_version == child.api_version && r.kind == child.kind)
     }
 
     /// The kind that the spec names today.

@@ -11,6 +11,7 @@ use crate::capi::kinds::Role;
 use crate::controller::conditions;
 use crate::controller::decide::rule::{in_schedule, schedule_instant};
 use crate::controller::effect::Decision;
+use crate::controller::parts;
 use crate::controller::reclaim;
 use crate::controller::report::{Made, Report};
 use crate::controller::snapshot::Snapshot;
@@ -58,6 +59,7 @@ pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Sche
         machine_ref: machine_ref(snapshot, report).filter(|_| !is_gone),
         bootstrap_ref: child_ref(snapshot, report, Role::Bootstrap, is_gone),
         infrastructure_ref: child_ref(snapshot, report, Role::Infrastructure, is_gone),
+        part_kinds: parts::to_note(snapshot, is_gone),
         node_ref: node_ref(snapshot).filter(|_| !is_gone || outlives_its_machine(snapshot, decision)),
         provider_id: provider_id(snapshot).filter(|_| !is_gone || outlives_its_machine(snapshot, decision)),
         applied_node_taints: if is_gone { Vec::new() } else { before.applied_node_taints.clone() },

@@ -13,6 +13,7 @@ use kube::core::{Reason, Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
+use super::refs::{MOST_PART_KINDS, PartKind};
 use super::status::{Blocker, MOST_BLOCKERS, MOST_RECLAIMS};
 
 /// A DNS subdomain, as a regular expression.
@@ -149,6 +150,10 @@ pub(super) fn blockers(generator: &mut SchemaGenerator) -> Schema {
 /// When reclaims were.
 pub(super) fn instants(_: &mut SchemaGenerator) -> Schema {
     atomic_list(MOST_RECLAIMS, &json_schema!({ "type": "string", "format": "date-time" }))
+}
+
+pub(super) fn part_kinds(generator: &mut SchemaGenerator) -> Schema {
+    atomic_list(MOST_PART_KINDS, &generator.subschema_for::<PartKind>())
 }
 
 /// Conditions, one of each type.

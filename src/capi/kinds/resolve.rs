@@ -2,34 +2,28 @@
 
 use std::time::Duration;
 
-use k8s_openapi::{
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
-    apimachinery::pkg::apis::meta::v1::APIResource,
-};
-use kube::{Api, Client, core::discovery::ApiResource};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIGroup, APIResource};
+use kube::{Client, core::discovery::ApiResource};
 use tokio::time::timeout;
 
-use super::{Id, KindView, verdict};
+use super::Id;
 use crate::watch::{Cause, Outage};
 
-/// One call: discovery of a version, or the GET of a definition.
+/// One call of discovery.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a kind cannot be used, or not yet; see the variants of [`KindView`] of the same names.
+/// Why a kind cannot be used, or not yet; see the variants of [`super::KindView`] of the same names.
 pub(super) enum Refusal {
     NotServed(String),
     NotAllowed(String),
     Unreachable(String),
 }
 
-impl From<Refusal> for KindView {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::NotServed(why) => Self::NotServed(why),
-            Refusal::NotAllowed(why) => Self::NotAllowed(why),
-            Refusal::Unreachable(why) => Self::Unreachable(why),
-        }
-    }
+/// A namespaced kind that is served.
+pub(super) struct Found {
+    pub(super) resource: ApiResource,
+    /// It is served in this version, and not in the one that was asked for; in words.
+    pub(super) instead: Option<String>,
 }
 
 /// What can be said without asking: group names are compared exactly, and the version becomes part of a URL.
@@ -48,51 +42,70 @@ pub(super) fn admit(allowed_groups: &[String], api_version: &str) -> Result<(), 
     Ok(())
 }
 
-/// The resource of an allowed kind that is what its role asks for.
+/// The resource of an allowed kind, by its plural as the server has it: in the version asked for, or else in another.
 ///
 /// # Errors
 /// Why not.
-pub(super) async fn resolve(client: &Client, id: &Id) -> Result<ApiResource, Refusal> {
-    let Id { role, api_version, kind } = id;
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let listed = match bounded(client.list_api_group_resources(api_version)).await {
-        Ok(list) => list.resources,
-        Err(outage) if outage.cause == Cause::Missing => {
-            return Err(Refusal::NotServed(format!(
-                "{api_version} is not served: install its provider or correct apiVersion"
-            )));
+pub(super) async fn find(client: &Client, id: &Id) -> Result<Found, Refusal> {
+    let Id { api_version, kind, .. } = id;
+    let (group, asked) = api_version.split_once('/').unwrap_or(("", api_version));
+    let in_version = match listed(client, api_version).await? {
+        Some(resources) => match of_kind(&resources, kind) {
+            Some(resource) => {
+                return Ok(Found { resource: resource_of(group, asked, resource)?, instead: None });
+            }
+            None => format!("{api_version} has no kind {kind}"),
+        },
+        None => format!("{api_version} is not served"),
+    };
+    for version in versions(client, group).await?.iter().filter(|version| *version != asked) {
+        let resources = listed(client, &format!("{group}/{version}")).await?.unwrap_or_default();
+        if let Some(resource) = of_kind(&resources, kind) {
+            let why = format!("{in_version}: it is served as {version}, correct apiVersion");
+            return Ok(Found { resource: resource_of(group, version, resource)?, instead: Some(why) });
         }
-        Err(outage) => return Err(Refusal::Unreachable(outage.message)),
-    };
-    let Some(APIResource { name: plural, namespaced, .. }) =
-        listed.into_iter().find(|resource| resource.kind == *kind && !resource.name.contains('/'))
-    else {
-        return Err(Refusal::NotServed(format!(
-            "{api_version} has no kind {kind}: install its provider or correct the kind"
-        )));
-    };
-    if !namespaced {
+    }
+    Err(Refusal::NotServed(format!("{in_version}: install its provider or correct apiVersion and kind")))
+}
+
+fn of_kind<'a>(resources: &'a [APIResource], kind: &str) -> Option<&'a APIResource> {
+    resources.iter().find(|resource| resource.kind == *kind && !resource.name.contains('/'))
+}
+
+fn resource_of(group: &str, version: &str, resource: &APIResource) -> Result<ApiResource, Refusal> {
+    let kind = &resource.kind;
+    if !resource.namespaced {
         return Err(Refusal::NotAllowed(format!("{kind} is not namespaced: use a namespaced kind")));
     }
-    let name = format!("{plural}.{group}");
-    let definition = match bounded(Api::<CustomResourceDefinition>::all(client.clone()).get_opt(&name)).await
-    {
-        Ok(Some(definition)) => definition,
-        Ok(None) => {
-            return Err(Refusal::NotAllowed(format!(
-                "{kind} has no CustomResourceDefinition {name}: use a kind of a Cluster API provider"
-            )));
-        }
-        Err(outage) => return Err(Refusal::Unreachable(outage.message)),
-    };
-    verdict(*role, &definition, version).map_err(Refusal::NotAllowed)?;
     Ok(ApiResource {
         group: group.to_owned(),
         version: version.to_owned(),
-        api_version: api_version.clone(),
+        api_version: format!("{group}/{version}"),
         kind: kind.clone(),
-        plural,
+        plural: resource.name.clone(),
     })
+}
+
+/// `None`: no such version.
+async fn listed(client: &Client, api_version: &str) -> Result<Option<Vec<APIResource>>, Refusal> {
+    known(bounded(client.list_api_group_resources(api_version)).await.map(|list| list.resources))
+}
+
+async fn versions(client: &Client, group: &str) -> Result<Vec<String>, Refusal> {
+    let request = http::Request::get(format!("/apis/{group}"))
+        .body(Vec::new())
+        .map_err(|error| Refusal::NotServed(format!("API group {group:?}: {error}")))?;
+    let found = known(bounded(client.request::<APIGroup>(request)).await)?;
+    let versions = found.map(|group| group.versions).unwrap_or_default();
+    Ok(versions.into_iter().map(|version| version.version).collect())
+}
+
+fn known<T>(answer: Result<T, Outage>) -> Result<Option<T>, Refusal> {
+    match answer {
+        Ok(found) => Ok(Some(found)),
+        Err(outage) if outage.cause == Cause::Missing => Ok(None),
+        Err(outage) => Err(Refusal::Unreachable(outage.message)),
+    }
 }
 
 async fn bounded<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, Outage> {

@@ -89,6 +89,7 @@ impl Apply<'_> {
             | Effect::CreateChild { .. }
             | Effect::CreateMachine(_)
             | Effect::PatchMachine { .. }
+            | Effect::PatchChild { .. }
             | Effect::DeleteMachine { .. }
             | Effect::DeleteChild { .. } => Ok(()),
         }
@@ -118,7 +119,10 @@ impl Apply<'_> {
 
     async fn delete_node(&self, edit: &NodeEdit) -> Result<(), EffectError> {
         let client = self.workload.ok_or(EffectError::NotConnected { what: "delete_node" })?;
-        let params = DeleteParams::default().preconditions(of_uid(&edit.uid));
+        // Only as it was read: a kubelet that has come back registers no other while it runs.
+        let as_read =
+            Preconditions { resource_version: Some(edit.resource_version.clone()), ..of_uid(&edit.uid) };
+        let params = DeleteParams::default().preconditions(as_read);
         let api: Api<Node> = Api::all(client.clone());
         match within(CALL, "delete_node", api.delete(&edit.name, &params)).await? {
             Ok(_) => Ok(()),

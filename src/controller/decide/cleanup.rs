@@ -7,6 +7,7 @@ use crate::controller::decide::Plan;
 use crate::controller::decide::leave::{self, Clock, edit, going};
 use crate::controller::decide::rule::Ruling;
 use crate::controller::effect::{Effect, Standing};
+use crate::controller::parts;
 use crate::controller::snapshot::{Node, Service, Snapshot};
 use crate::workload::Reach;
 
@@ -23,7 +24,7 @@ pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
             continue;
         };
         waiting_for.push(format!("{} {}", child.kind, snapshot.object.name));
-        if let (false, Service::Served(resource)) = (object.deleting, &child.service) {
+        if let (false, Some(resource)) = (object.deleting, &child.resource) {
             effects.push(Effect::DeleteChild { resource: resource.clone(), uid: object.uid.clone() });
         }
     }
@@ -59,13 +60,7 @@ fn gone(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
         })
         .collect();
     if looking.is_empty() {
-        let children = snapshot.children.iter().filter_map(|child| match &child.service {
-            Service::Served(resource) => Some(resource.clone()),
-            // A kind that is gone has no objects; one that we may not touch we did not make.
-            Service::Resolving | Service::NotServed(_) | Service::NotAllowed(_) | Service::Unreachable(_) => {
-                None
-            }
-        });
+        let children = snapshot.children.iter().filter_map(parts::to_look_at);
         // With the kind Machine itself all Machines are gone.
         let machines = match &snapshot.capi {
             Capi::Served(version) => Some(version.machine()),

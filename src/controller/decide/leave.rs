@@ -212,6 +212,11 @@ impl Deleting {
             reason: format!("{}: {detail}", condition.reason).chars().take(LONGEST_BLOCKER).collect(),
         });
         let message = match detail.as_str() {
+            "" if snapshot.cluster.is_none() => format!(
+                "Cluster {} is gone, and Cluster API ends no Machine without its Cluster; make the Cluster again, or \
+                 take the finalizer machine.cluster.x-k8s.io off the Machine",
+                snapshot.target.cluster_name
+            ),
             "" => "waiting for Cluster API to delete the Machine".to_owned(),
             text => text.to_owned(),
         };

@@ -10,6 +10,7 @@ mod judge;
 mod leave;
 mod open;
 mod outlook;
+mod rivals;
 pub mod rule;
 #[cfg(test)]
 mod tests;

@@ -11,9 +11,11 @@ use crate::controller::build;
 use crate::controller::decide::Plan;
 use crate::controller::decide::cleanup::stale_node;
 use crate::controller::decide::leave::{edit, uncordon};
+use crate::controller::decide::rivals;
 use crate::controller::decide::rule::Ruling;
 use crate::controller::effect::{Effect, Standing, Wake};
-use crate::controller::snapshot::{Child, Service, Snapshot};
+use crate::controller::parts;
+use crate::controller::snapshot::{Child, Object, Service, Snapshot};
 use crate::controller::target::Templates;
 
 pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
@@ -54,12 +56,34 @@ fn opened(snapshot: &Snapshot) -> Timers {
 }
 
 fn follow(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) -> Plan {
-    let standing = if machine.is_ready() { lent(snapshot, ruling) } else { joining(snapshot, machine) };
+    let (rivals, removal) = rivals::plan(snapshot).unzip();
+    let standing = match bereft(snapshot).or(rivals) {
+        Some(standing) => standing,
+        None if machine.is_ready() => lent(snapshot, ruling),
+        None => joining(snapshot, machine),
+    };
     let timers = opened(snapshot);
     let mut plan = Plan::new(standing, timers);
+    plan.effects.extend(removal.flatten());
     plan.effects.extend(build::machine_repair(snapshot, machine));
+    plan.effects.extend(snapshot.children.iter().filter_map(|child| build::child_relabel(snapshot, child)));
     plan.effects.extend(uncordon(snapshot));
     plan
+}
+
+/// Somebody deleted the infrastructure object under its Machine: the host is gone, and Cluster API never asks for
+/// another. What runs on the Node may be worth saving first, so a person decides when the Machine follows.
+fn bereft(snapshot: &Snapshot) -> Option<Standing> {
+    let was_there = snapshot.status.infrastructure_ref.as_ref().filter(|part| part.uid.is_some())?;
+    let is_lost = |child: &Child| child.resource.is_some() && child.object.is_none();
+    let mut kinds = snapshot.children.iter().filter(|child| child.role == Role::Infrastructure);
+    let Object { namespace, name, .. } = &snapshot.object;
+    let message = format!(
+        "{} {name} was deleted under its Machine; delete the Machine too and a new one follows: \
+         kubectl delete machine -n {namespace} {name}",
+        was_there.kind
+    );
+    kinds.all(is_lost).then(|| stalled("InfrastructureDeleted", message))
 }
 
 fn lent(snapshot: &Snapshot, ruling: &Ruling) -> Standing {
@@ -92,7 +116,12 @@ fn joining(snapshot: &Snapshot, machine: &Machine) -> Standing {
     let (reason, detail) = match step {
         Some((reason, detail)) if !detail.is_empty() => (reason, detail),
         Some((reason, _)) => (reason, "Cluster API gives no detail".to_owned()),
-        None => ("WaitingForNode", "the Machine is not ready yet".to_owned()),
+        // A readiness gate, say.
+        None => {
+            let said = machine.condition("Ready").map(|ready| ready.message.clone());
+            let said = said.filter(|text| !text.is_empty());
+            ("WaitingForNode", said.unwrap_or_else(|| "the Machine is not ready yet".to_owned()))
+        }
     };
     // A machine that was in and has a hiccup is still lent.
     let was_in =
@@ -120,6 +149,9 @@ fn build(snapshot: &Snapshot) -> Plan {
         Ok(cluster) => cluster,
         Err(standing) => return blocked(snapshot, standing),
     };
+    if let Some(plan) = note_kinds(snapshot) {
+        return plan;
+    }
     let mut effects = Vec::new();
     for role in [Role::Bootstrap, Role::Infrastructure] {
         match create_child(snapshot, templates, cluster, role) {
@@ -136,6 +168,14 @@ fn build(snapshot: &Snapshot) -> Plan {
     let mut plan = Plan::new(waiting("WaitingForBootstrap", "making the Machine".to_owned()), timers);
     plan.effects = effects;
     plan
+}
+
+/// A kind is written down before the first object of it is made; where the spec was not edited just now it has been.
+fn note_kinds(snapshot: &Snapshot) -> Option<Plan> {
+    let news = snapshot.children.iter().find(|child| child.is_wanted && !parts::is_noted(snapshot, child))?;
+    let mut plan = blocked(snapshot, waiting("Starting", format!("noting the kind {}", news.kind)));
+    plan.wake = Wake::at(snapshot.now);
+    Some(plan)
 }
 
 /// The Machine that the status remembers has gone: that run is closed in the books before the next one opens.
@@ -183,7 +223,7 @@ fn leftovers(snapshot: &Snapshot) -> Option<Plan> {
         let message = format!("waiting for the previous {} to go", child.kind);
         let mut plan = blocked(snapshot, waiting(reason, message));
         // One that had a Machine goes with it (the garbage collector's work); what never had one goes by us.
-        if let (Service::Served(resource), Some(object)) = (&child.service, &child.object)
+        if let (Some(resource), Some(object)) = (&child.resource, &child.object)
             && !object.deleting
             && object.machine_uid.is_none()
         {
@@ -265,7 +305,7 @@ fn blocked(snapshot: &Snapshot, standing: Standing) -> Plan {
     Plan::new(standing, timers)
 }
 
-fn waiting(reason: &'static str, message: String) -> Standing {
+pub(super) fn waiting(reason: &'static str, message: String) -> Standing {
     Standing { phase: Phase::Pending, ready: Some(false), reason, message, stalled: false }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::condition::{Phase, types};
 use crate::api::machine_hold::{HoldOrigin, HoldReclaim, HoldState};
+use crate::api::refs::{PartKind, PartRole};
 use crate::api::status::{
     DecisionStatus, DesiredState, LastRun, Manner, NodeRef, ObjectRef, Rule, ScheduledMachineStatus, Timers,
 };
@@ -62,9 +63,23 @@ pub(super) fn child(role: Role, kind: &str, is_wanted: bool) -> Child {
         api_version: resource.api_version.clone(),
         kind: kind.to_owned(),
         is_wanted,
-        service: Service::Served(resource),
+        service: Service::Served(resource.clone()),
+        resource: Some(resource),
         object: None,
     }
+}
+
+/// The kinds of [`spec`], as every pass writes them down.
+pub(super) fn noted() -> Vec<PartKind> {
+    let kind = |role, group: &str, kind: &str| PartKind {
+        role,
+        api_version: format!("{group}.cluster.x-k8s.io/v1"),
+        kind: kind.to_owned(),
+    };
+    vec![
+        kind(PartRole::Bootstrap, "bootstrap", "StubConfig"),
+        kind(PartRole::Infrastructure, "infrastructure", "StubMachine"),
+    ]
 }
 
 pub(super) fn own_child() -> ChildObject {
@@ -102,7 +117,7 @@ pub(super) fn given() -> Given {
             ..Object::default()
         },
         target: Target::read(&raw),
-        status: ScheduledMachineStatus::default(),
+        status: ScheduledMachineStatus { part_kinds: noted(), ..ScheduledMachineStatus::default() },
         capi: Capi::Served(Version::V1Beta2),
         holds: vec![],
         cluster: Some(Cluster {
@@ -117,6 +132,7 @@ pub(super) fn given() -> Given {
             child(Role::Infrastructure, "StubMachine", true),
         ],
         node: None,
+        rivals: vec![],
         reach: Reach::Connected,
         waits_for_turn: false,
         pods: Pods::Known(Vec::new()),

@@ -129,10 +129,10 @@ fn what_the_machine_did_not_take_with_it() {
             s.node = given().lent().s.node;
         })
     };
-    let old = |service: Service, remembered: bool| {
+    let old = |service: Service| {
         given().at("20:00").with(|s| {
             let old = child(Role::Bootstrap, "OldConfig", false);
-            s.status.bootstrap_ref = remembered.then(|| ObjectRef {
+            s.status.bootstrap_ref = Some(ObjectRef {
                 api_version: old.api_version.clone(),
                 kind: old.kind.clone(),
                 ..ObjectRef::default()
@@ -173,15 +173,15 @@ fn what_the_machine_did_not_take_with_it() {
             None,
             &[],
         ),
+        ("a kind that is not known now is not gone", old(Service::Resolving), going(), Some(Deletion), &[]),
         (
-            "a kind that is not known now is not gone",
-            old(Service::Resolving, true),
-            going(),
-            Some(Deletion),
+            "a kind of today that nothing was made of",
+            given().at("20:00").with(|s| s.children[0].service = Service::Resolving),
+            settled(),
+            None,
             &[],
         ),
-        ("a kind that nothing was made of", old(Service::Resolving, false), settled(), None, &[]),
-        ("a kind that is gone", old(Service::NotServed(String::new()), true), settled(), None, &[]),
+        ("a kind that is gone", old(Service::NotServed(String::new())), settled(), None, &[]),
     ]);
 }
 

@@ -68,6 +68,7 @@ fn situations() -> Vec<Given> {
         joining("BootstrapConfigReady"),
         joining("InfrastructureReady"),
         joining("NodeHealthy"),
+        given().lent().passed().with(|s| s.children[1].object = None),
         given().lent().at("18:01"),
         given().lent().at("18:06"),
         given().lent().at("18:06").deleting("DrainingNode", ""),
@@ -104,6 +105,7 @@ fn failures() -> Vec<Failure> {
         EffectError::Delete { what: what(), source: source() },
         EffectError::Look { what: what(), source: source() },
         EffectError::Left { what: what() },
+        EffectError::Unserved { what: what(), definition: what() },
         EffectError::Timeout { what: "create", seconds: 35 },
     ];
     let looks = [PassError::Confirm(source()), PassError::Look(source())];

@@ -174,7 +174,7 @@ impl World {
                 | Effect::Uncordon { node, .. }
                 | Effect::EjectNode { node, .. }
                 | Effect::DeleteNode(node) => assert!(self.ours.contains(&node.uid), "not our Node"),
-                Effect::AddFinalizer | Effect::RemoveFinalizer { .. } => {}
+                Effect::AddFinalizer | Effect::PatchChild { .. } | Effect::RemoveFinalizer { .. } => {}
             }
         }
     }

@@ -14,8 +14,9 @@ use crate::controller::decide::decide;
 use crate::controller::decide::tests::given::{SM, child};
 use crate::controller::effect::{Effect, NodeEdit};
 use crate::controller::error::Class;
+use crate::controller::parts;
 use crate::controller::report::{Failure, Made, Report};
-use crate::controller::snapshot::{Child, ChildObject, Node, Service, Snapshot};
+use crate::controller::snapshot::{ChildObject, Node, Service, Snapshot};
 use crate::controller::status::{derive, patch};
 use crate::workload::Reach;
 
@@ -85,31 +86,17 @@ impl World {
     pub(super) fn snapshot(&self, shown: &Shown) -> Snapshot {
         let target = shown.target.clone();
         let status: ScheduledMachineStatus = serde_json::from_value(self.status.clone()).unwrap();
-        let mut children: Vec<Child> = Vec::new();
-        let mut add = |role: Role, kind: &str, is_wanted: bool| {
-            if children.iter().any(|child| child.role == role && child.kind == kind) {
-                return;
-            }
-            let mut child = child(role, kind, is_wanted);
+        let look = |(role, _, kind, is_wanted): (Role, String, String, bool)| {
+            let mut child = child(role, &kind, is_wanted);
             if self.is_served {
-                let key = (is_bootstrap(role), kind.to_owned());
+                let key = (is_bootstrap(role), kind);
                 child.object = shown.parts.get(&key).map(|part| part.object.clone());
             } else {
-                child.service = Service::Resolving;
+                (child.service, child.resource) = (Service::Resolving, None);
             }
-            children.push(child);
+            child
         };
-        if let Ok(templates) = &target.templates {
-            add(Role::Bootstrap, &templates.bootstrap.kind, true);
-            add(Role::Infrastructure, &templates.infrastructure.kind, true);
-        }
-        for (role, known) in
-            [(Role::Bootstrap, &status.bootstrap_ref), (Role::Infrastructure, &status.infrastructure_ref)]
-        {
-            if let Some(known) = known {
-                add(role, &known.kind, false);
-            }
-        }
+        let children = parts::kinds(&target, &status).into_iter().map(look).collect();
         let machine = shown.host.as_ref().map(|host| host.machine.clone());
         let named = machine.as_ref().and_then(|machine| machine.node.clone());
         let named = named.or_else(|| status.node_ref.as_ref().map(|node| node.name.clone()));
@@ -125,6 +112,7 @@ impl World {
             machine,
             children,
             node: named.filter(|_| has_cluster).and_then(|_| shown.node.clone()),
+            rivals: vec![],
             reach: match (has_cluster, self.is_reachable) {
                 (false, _) => Reach::Connecting,
                 (true, true) => Reach::Connected,
@@ -224,6 +212,8 @@ impl World {
             }
             Effect::CreateMachine(object) => return self.create_machine(object, snapshot).map(Some),
             Effect::PatchMachine { uid, patch } => return self.patch_machine(uid, patch).map(|()| None),
+            // Parts of the simulated world always carry their labels.
+            Effect::PatchChild { .. } => unreachable!("a part without labels"),
             Effect::DeleteMachine { uid } => {
                 if self.live.host.as_ref().is_some_and(|host| host.machine.uid == *uid) {
                     self.delete_machine();
