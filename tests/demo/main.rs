@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 
 async fn play_hosts(management: &str, workload: &str) -> Result<()> {
     let (management, workload) = (std::fs::read_to_string(management)?, std::fs::read_to_string(workload)?);
-    Provider::serve(&management, &workload).await?.forever().await;
+    Provider::serve(&management, &workload, "v1beta2").await?.forever().await;
     Ok(())
 }
 

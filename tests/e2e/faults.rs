@@ -24,7 +24,7 @@ fn opening_writes(name: &str) -> Vec<(Method, String)> {
     ]
 }
 
-fn is_call(entry: &Entry, method: &Method, end: &str) -> bool {
+pub fn is_call(entry: &Entry, method: &Method, end: &str) -> bool {
     entry.method == method && entry.path.split('?').next().is_some_and(|path| path.ends_with(end))
 }
 

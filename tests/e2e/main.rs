@@ -15,13 +15,18 @@ mod crash;
 mod crd;
 mod drain;
 mod eject;
+mod endings;
 mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod kinds;
 mod kstatus;
 mod lifecycle;
+mod ownership;
 #[path = "../harness/proof.rs"]
 mod proof;
+mod reused_host;
 mod status;
+mod takeover;
 mod turns;
 mod world;

@@ -17,7 +17,9 @@ use tokio::sync::OnceCell;
 
 use crate::harness::audit::Calls;
 use crate::harness::controller::Setup;
-use crate::harness::{self, Controller, FaultProxy, Mark, Tenant, eventually, gone, manifests, provider};
+use crate::harness::{
+    self, ControlPlanes, Controller, FaultProxy, Mark, Tenant, eventually, gone, manifests, provider,
+};
 
 /// Longer than anything here takes on a loaded machine; a deadline, not a wait.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -37,11 +39,11 @@ pub struct World {
 /// The CRDs and the shipped role, once per pair of control planes.
 pub async fn installed() {
     static INSTALLED: OnceCell<()> = OnceCell::const_new();
-    INSTALLED.get_or_init(install).await;
+    INSTALLED.get_or_init(|| async { install(harness::shared().await).await }).await;
 }
 
-async fn install() {
-    let planes = harness::shared().await;
+/// The same on any pair.
+pub async fn install(planes: &ControlPlanes) {
     let client = planes.management().client().await;
     let mut objects: Vec<Value> = crd::definitions().iter().map(|crd| json!(crd)).collect();
     for shipped in ["manifests/controller/role.yaml", "manifests/policy/requester.yaml"] {
@@ -73,9 +75,13 @@ impl World {
     /// Everything but the controller.
     pub async fn prepare(name: &str) -> (Tenant, String, Setup) {
         let (tenant, user) = Self::tenant(name).await;
-        let kubeconfig = tenant.management_plane().issue_kubeconfig(&user, &[GROUP]);
-        let setup = Self::setup(&tenant, &kubeconfig);
+        let setup = Self::prepare_for(&tenant, &user);
         (tenant, user, setup)
+    }
+
+    /// The controller of a tenant, on whatever pair it is.
+    pub fn prepare_for(tenant: &Tenant, user: &str) -> Setup {
+        Self::setup(tenant, &tenant.management_plane().issue_kubeconfig(user, &[GROUP]))
     }
 
     /// Everything but the controller, which is to go through a proxy.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::build::{self, PACKAGES};
+use super::build::{self, CAPI_V1_10, CAPI_V1_10_PACKAGE, CONTROL_PLANES, PACKAGES};
 use super::{Result, say};
 
 /// The binaries of a pair of control planes, and what of Cluster API and kwok is data.
@@ -20,9 +20,29 @@ pub struct Binaries {
     pub kubectl: PathBuf,
     /// kwok.
     pub kwok: PathBuf,
-    /// Cluster API's core manager.
-    pub capi: PathBuf,
+    /// Today's Cluster API.
+    pub capi: ClusterApi,
     data: PathBuf,
+}
+
+/// A release of Cluster API: its core manager and its manifests.
+#[derive(Clone, Debug)]
+pub struct ClusterApi {
+    /// The manager.
+    pub program: PathBuf,
+    data: PathBuf,
+}
+
+impl ClusterApi {
+    /// Its CRDs, with the contract labels and the conversion stanza.
+    pub fn crds(&self) -> Result<Vec<Value>> {
+        Ok(serde_json::from_slice(&std::fs::read(self.data.join(build::CAPI_CRDS))?)?)
+    }
+
+    /// Its webhook configurations.
+    pub fn webhooks(&self) -> Result<Vec<Value>> {
+        Ok(serde_json::from_slice(&std::fs::read(self.data.join(build::CAPI_WEBHOOKS))?)?)
+    }
 }
 
 /// Binaries that the user brings, as every envtest user expects.
@@ -69,7 +89,7 @@ impl Binaries {
         let missing: Vec<_> = PACKAGES.iter().filter(|p| !supplied.names.contains(&p.name)).collect();
         let kubectl = supplied.dir.as_ref().filter(|_| supplied.names.contains(&"kubectl"));
         let kubectl = kubectl.map(|dir| dir.join("kubectl"));
-        let built = build::ensure(&cache_root()?, &missing, kubectl.as_deref())?;
+        let built = build::ensure(&cache_root()?, &CONTROL_PLANES, &missing, kubectl.as_deref())?;
         let path = |name: &'static str| match &supplied.dir {
             Some(dir) if supplied.names.contains(&name) => dir.join(name),
             _ => built.join(name),
@@ -80,19 +100,15 @@ impl Binaries {
             kube_controller_manager: path("kube-controller-manager"),
             kubectl: path("kubectl"),
             kwok: path("kwok"),
-            capi: path("capi-core"),
+            capi: ClusterApi { program: path("capi-core"), data: built.clone() },
             data: built,
         })
     }
 
-    /// Cluster API's CRDs, with the contract labels and the conversion stanza.
-    pub fn capi_crds(&self) -> Result<Vec<Value>> {
-        Ok(serde_json::from_slice(&std::fs::read(self.data.join(build::CAPI_CRDS))?)?)
-    }
-
-    /// Cluster API's webhook configurations.
-    pub fn capi_webhooks(&self) -> Result<Vec<Value>> {
-        Ok(serde_json::from_slice(&std::fs::read(self.data.join(build::CAPI_WEBHOOKS))?)?)
+    /// Cluster API 1.10. Blocks, the first time for minutes.
+    pub fn capi_v1_10(&self) -> Result<ClusterApi> {
+        let built = build::ensure(&cache_root()?, &CAPI_V1_10, &[&CAPI_V1_10_PACKAGE], Some(&self.kubectl))?;
+        Ok(ClusterApi { program: built.join(CAPI_V1_10_PACKAGE.name), data: built })
     }
 
     /// kwok's stages for Nodes and pods.

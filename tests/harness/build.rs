@@ -1,4 +1,4 @@
-//! Builds the control planes from `tests/control-planes`, a Go module, once per user.
+//! Builds the control planes from Go modules of ours, once per user.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, TryLockError};
@@ -38,7 +38,36 @@ pub struct Package {
     import: &'static str,
 }
 
-/// All of them; the module names the same as its tools.
+/// A Go module of ours below `tests/`.
+#[derive(Debug)]
+pub struct Module {
+    name: &'static str,
+    /// Where Cluster API's module keeps its manifests.
+    capi_config: &'static str,
+    /// The module whose version the binaries tell, and the variable that holds it.
+    version: (&'static str, &'static str),
+}
+
+/// Kubernetes, etcd, kwok and today's Cluster API.
+pub const CONTROL_PLANES: Module = Module {
+    name: "control-planes",
+    capi_config: "core/config",
+    version: ("k8s.io/kubernetes", "k8s.io/component-base/version.gitVersion"),
+};
+
+/// The oldest Cluster API that we speak to, which serves v1beta1 alone. A module of its own: it wants an older
+/// Kubernetes, and only its own tests wait for it.
+pub const CAPI_V1_10: Module = Module {
+    name: "cluster-api-v1.10",
+    capi_config: "config",
+    version: ("sigs.k8s.io/cluster-api", "sigs.k8s.io/cluster-api/version.gitVersion"),
+};
+
+/// What is built of [`CAPI_V1_10`].
+pub const CAPI_V1_10_PACKAGE: Package =
+    Package { name: "capi-core", output: "cluster-api", import: "sigs.k8s.io/cluster-api" };
+
+/// What is built of [`CONTROL_PLANES`]; the module names the same as its tools.
 pub const PACKAGES: [Package; 6] = [
     Package { name: "etcd", output: "server", import: "go.etcd.io/etcd/server/v3" },
     Package {
@@ -56,15 +85,29 @@ pub const PACKAGES: [Package; 6] = [
     Package { name: "kwok", output: "kwok", import: "sigs.k8s.io/kwok/cmd/kwok" },
 ];
 
-fn module() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join("control-planes")
+impl Module {
+    fn dir(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(self.name)
+    }
+
+    /// Where Go keeps the source of a module that this one requires.
+    fn source(&self, path: &str) -> Result<PathBuf> {
+        let mut go = Command::new("go");
+        go.args(["list", "-m", "-f", "{{.Dir}}", path]).env("GOTOOLCHAIN", "local").current_dir(self.dir());
+        Ok(PathBuf::from(output(&mut go)?.trim()))
+    }
 }
 
 /// The directory that holds these packages' binaries, built now if need be. Of several processes that want it
-/// one builds, the others wait.
-pub fn ensure(root: &Path, packages: &[&Package], kubectl: Option<&Path>) -> Result<PathBuf> {
-    let go_mod = fs::read_to_string(module().join("go.mod"))?;
-    let key = key(&go_mod, &fs::read_to_string(module().join("go.sum"))?, packages);
+/// one builds, the others wait. `kubectl`: one that is there already.
+pub fn ensure(
+    root: &Path,
+    module: &Module,
+    packages: &[&Package],
+    kubectl: Option<&Path>,
+) -> Result<PathBuf> {
+    let go_mod = fs::read_to_string(module.dir().join("go.mod"))?;
+    let key = key(&go_mod, &fs::read_to_string(module.dir().join("go.sum"))?, packages);
     let done = root.join(&key);
     if done.is_dir() {
         return Ok(done);
@@ -80,7 +123,7 @@ pub fn ensure(root: &Path, packages: &[&Package], kubectl: Option<&Path>) -> Res
         fs::remove_dir_all(&work)?;
     }
     fs::create_dir_all(work.join("pids"))?;
-    let built = Build { work: &work, go_mod: &go_mod, packages, kubectl }.run();
+    let built = Build { work: &work, module, go_mod: &go_mod, packages, kubectl }.run();
     if let Err(trouble) = built {
         let _ = fs::remove_dir_all(&work);
         return Err(trouble);
@@ -125,6 +168,7 @@ fn lock(path: &Path) -> Result<File> {
 
 struct Build<'a> {
     work: &'a Path,
+    module: &'a Module,
     go_mod: &'a str,
     packages: &'a [&'a Package],
     kubectl: Option<&'a Path>,
@@ -142,11 +186,12 @@ impl Build<'_> {
 
     fn compile(&self) -> Result<()> {
         let names: Vec<_> = self.packages.iter().map(|p| p.name).collect();
-        let kubernetes = required(self.go_mod, "k8s.io/kubernetes")?;
-        let names = names.join(", ");
-        say(&format!("building {names} from Go modules, once; some minutes with a cold Go cache"));
-        let flags = format!("-s -w -X k8s.io/component-base/version.gitVersion={kubernetes}");
-        let mut args = vec!["build".into(), "-C".into(), module().display().to_string()];
+        let (source, variable) = self.module.version;
+        let version = required(self.go_mod, source)?;
+        let (names, module) = (names.join(", "), self.module.name);
+        say(&format!("building {names} of tests/{module}, once; some minutes with a cold Go cache"));
+        let flags = format!("-s -w -X {variable}={version}");
+        let mut args = vec!["build".into(), "-C".into(), self.module.dir().display().to_string()];
         args.extend(["-v", "-trimpath", "-ldflags", &flags, "-o"].map(String::from));
         args.push(format!("{}/", self.work.display()));
         args.extend(self.packages.iter().map(|p| p.import.to_owned()));
@@ -164,15 +209,18 @@ impl Build<'_> {
 
     /// What later runs need of the modules, so that they do without Go.
     fn collect(&self) -> Result<()> {
-        let capi = module_dir("sigs.k8s.io/cluster-api")?;
+        let capi = self.module.source("sigs.k8s.io/cluster-api")?.join(self.module.capi_config);
         let built = self.work.join("kubectl");
         let kubectl = self.kubectl.unwrap_or(&built);
-        let crds = output(Command::new(kubectl).arg("kustomize").arg(capi.join("core/config/crd")))?;
+        let crds = output(Command::new(kubectl).arg("kustomize").arg(capi.join("crd")))?;
         // As JSON: reading a megabyte of YAML at each start would be felt.
         fs::write(self.work.join(CAPI_CRDS), serde_json::to_vec(&manifests::documents(&crds)?)?)?;
-        let webhooks = fs::read_to_string(capi.join("core/config/webhook/manifests.yaml"))?;
+        let webhooks = fs::read_to_string(capi.join("webhook/manifests.yaml"))?;
         fs::write(self.work.join(CAPI_WEBHOOKS), serde_json::to_vec(&manifests::documents(&webhooks)?)?)?;
-        let stages = module_dir("sigs.k8s.io/kwok")?.join("kustomize/stage");
+        if self.packages.iter().all(|package| package.name != "kwok") {
+            return Ok(());
+        }
+        let stages = self.module.source("sigs.k8s.io/kwok")?.join("kustomize/stage");
         let mut text = String::new();
         for stage in STAGES {
             let stage = fs::read_to_string(stages.join(stage))?;
@@ -194,7 +242,7 @@ fn watch_progress(build: &mut Component) -> Result<()> {
                 return Ok(());
             }
             return Err(format!(
-                "building the control planes failed after {seconds} s ({status})\n{}\n\
+                "building for the control planes failed after {seconds} s ({status})\n{}\n\
                  Modules come through GOPROXY; see that it can be reached, then run again: what has been \
                  compiled stays in Go's cache. Or set KUBEBUILDER_ASSETS to a directory with etcd and \
                  kube-apiserver to build less.",
@@ -256,12 +304,6 @@ pub fn required<'a>(go_mod: &'a str, module: &str) -> Result<&'a str> {
     let versions = go_mod.lines().find_map(|line| line.trim().strip_prefix(module)?.strip_prefix(' '));
     let version = versions.and_then(|rest| rest.split_whitespace().next());
     Ok(version.ok_or_else(|| format!("go.mod does not require {module}"))?)
-}
-
-fn module_dir(path: &str) -> Result<PathBuf> {
-    let mut go = Command::new("go");
-    go.args(["list", "-m", "-f", "{{.Dir}}", path]).env("GOTOOLCHAIN", "local").current_dir(module());
-    Ok(PathBuf::from(output(&mut go)?.trim()))
 }
 
 fn output(command: &mut Command) -> Result<String> {

@@ -26,9 +26,14 @@ pub async fn install(client: &Client, objects: Vec<Value>) -> Result<()> {
         .filter(|object| object["kind"] == "CustomResourceDefinition")
         .filter_map(|object| object["metadata"]["name"].as_str().map(str::to_owned))
         .collect();
-    let created = stream::iter(objects.into_iter().map(|object| put(client, object)));
-    let () = created.buffer_unordered(8).try_collect().await?;
+    put_all(client, objects).await?;
     served(client, &crds).await
+}
+
+/// Creates or applies the objects side by side, and waits for nothing.
+pub async fn put_all(client: &Client, objects: Vec<Value>) -> Result<()> {
+    let created = stream::iter(objects.into_iter().map(|object| put(client, object)));
+    created.buffer_unordered(8).try_collect().await
 }
 
 async fn put(client: &Client, object: Value) -> Result<()> {

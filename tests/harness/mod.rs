@@ -43,8 +43,9 @@ pub mod tenant;
 pub mod wait;
 
 pub use audit::{Audit, Call, Mark};
+pub use capi::Release;
 pub use controller::Controller;
-pub use plane::{ControlPlanes, Options, Plane, shared};
+pub use plane::{ControlPlanes, Options, Plane, shared, shared_with};
 pub use provider::Behaviour;
 pub use proxy::FaultProxy;
 pub use tenant::Tenant;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -13,16 +13,22 @@ use tokio::sync::OnceCell;
 use super::apiserver::{self, Ground};
 use super::audit::Audit;
 use super::binaries::Binaries;
+use super::capi::Release;
 use super::process::{Component, Keeper, ready};
 use super::provider::Provider;
 use super::{Result, capi, etcd, kwok, manifests, ports, provider, runtime, say};
 
 /// The pair that the tests of one binary share: started by the first that asks, ended with the process.
 pub async fn shared() -> &'static ControlPlanes {
+    shared_with(Options::default()).await
+}
+
+/// The same, of a binary whose tests want it otherwise: all of them ask for it so, before anything else.
+pub async fn shared_with(options: Options) -> &'static ControlPlanes {
     static SHARED: OnceCell<Result<ControlPlanes, String>> = OnceCell::const_new();
     let start = || async {
         // On the harness's runtime: that of the test which happens to ask first ends with it.
-        let started = runtime::run(|| ControlPlanes::start(Options::default())).await;
+        let started = runtime::run(|| ControlPlanes::start(options)).await;
         started.map_err(|e| e.to_string()).and_then(|result| result.map_err(|e| e.to_string()))
     };
     match SHARED.get_or_init(start).await {
@@ -44,6 +50,8 @@ pub struct Options {
     /// The workload plane, kwok on it, Cluster API and the stub provider. Without them only etcd and the
     /// management API server with its controllers start.
     pub cluster_api: bool,
+    /// Which Cluster API; `None`: it is installed later, by [`ControlPlanes::install_capi`].
+    pub release: Option<Release>,
     /// Flags for Cluster API's manager. It reconciles an object at most once a second, which makes a
     /// Machine's way to Running, and out again, take 3 s each: `--feature-gates=ReconcilerRateLimiting=false`
     /// is faster, and less real.
@@ -52,7 +60,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { cluster_api: true, capi_args: Vec::new() }
+        Self { cluster_api: true, release: Some(Release::V1_14), capi_args: Vec::new() }
     }
 }
 
@@ -160,19 +168,34 @@ impl Plane {
     }
 }
 
+/// Cluster API as it runs.
+#[derive(Debug)]
+struct ClusterApi {
+    component: Component,
+    webhook_port: u16,
+    release: Release,
+}
+
 /// The pair, with all that runs on it.
 #[derive(Debug)]
 pub struct ControlPlanes {
     // Dropped in this order: who depends on another goes first, and the directory last.
     provider: Option<Provider>,
-    /// With the port of its webhooks.
-    capi: Option<(Mutex<Component>, u16)>,
+    capi: Mutex<Option<ClusterApi>>,
+    capi_args: Vec<String>,
     kwok: Option<Mutex<Component>>,
     workload: Option<Plane>,
     management: Plane,
     etcd: Mutex<Component>,
     keeper: Mutex<Keeper>,
     ground: Arc<Ground>,
+}
+
+async fn start_capi(plane: &Plane, release: Release, args: &[String]) -> Result<ClusterApi> {
+    let client = plane.client().await;
+    let (component, webhook_port) =
+        capi::start(plane.ground(), release, plane.server(), &client, args).await?;
+    Ok(ClusterApi { component, webhook_port, release })
 }
 
 impl ControlPlanes {
@@ -187,13 +210,12 @@ impl ControlPlanes {
             let plane = Plane::start(ground.clone(), "management", "10.96.0.0/16", false).await?;
             let mut capi = None;
             if options.cluster_api {
-                let client = plane.client().await;
-                manifests::install(&client, provider::crds()?).await?;
-                let (component, port) =
-                    capi::start(&ground, plane.server(), &client, &options.capi_args).await?;
-                capi = Some((Mutex::new(component), port));
+                manifests::install(&plane.client().await, provider::crds()?).await?;
+                if let Some(release) = options.release {
+                    capi = Some(start_capi(&plane, release, &options.capi_args).await?);
+                }
             }
-            Result::<_>::Ok((plane, capi))
+            Result::<_>::Ok((plane, Mutex::new(capi)))
         };
         let workload = async {
             if !options.cluster_api {
@@ -205,12 +227,17 @@ impl ControlPlanes {
         };
         let ((management, capi), (workload, kwok)) = futures::future::try_join(management, workload).await?;
         let provider = match &workload {
-            Some(workload) => Some(Provider::start(&management, workload).await?),
+            Some(workload) => {
+                // What comes later comes as an old release, and is replaced by a newer one that serves the same.
+                let version = options.release.unwrap_or(Release::V1_10).version();
+                Some(Provider::start(&management, workload, version).await?)
+            }
             None => None,
         };
         say(&format!("up in {:.1} s", started.elapsed().as_secs_f64()));
         let (etcd, keeper) = (Mutex::new(etcd), Mutex::new(keeper));
-        Ok(Self { provider, capi, kwok, workload, management, etcd, keeper, ground })
+        let capi_args = options.capi_args;
+        Ok(Self { provider, capi, capi_args, kwok, workload, management, etcd, keeper, ground })
     }
 
     /// Where `ScheduledMachine`s, Clusters and Machines are.
@@ -241,32 +268,59 @@ impl ControlPlanes {
     /// Process ids, by component.
     pub fn pids(&self) -> Vec<(String, u32)> {
         let mut pids = Vec::new();
-        for component in self.components() {
-            let component = component.lock().unwrap_or_else(PoisonError::into_inner);
-            pids.push((component.name().to_owned(), component.pid()));
-        }
+        self.each(|component| pids.push((component.name().to_owned(), component.pid())));
         pids
+    }
+
+    fn each(&self, mut act: impl FnMut(&mut Component)) {
+        if let Some(capi) = self.capi().as_mut() {
+            act(&mut capi.component);
+        }
+        for component in self.components() {
+            act(&mut component.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn capi(&self) -> MutexGuard<'_, Option<ClusterApi>> {
+        self.capi.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn components(&self) -> impl Iterator<Item = &Mutex<Component>> {
         let planes = [Some(&self.management), self.workload.as_ref()].into_iter().flatten();
         let planes = planes.flat_map(|plane| [&plane.controllers, &plane.apiserver]);
-        self.capi.iter().map(|(component, _)| component).chain(&self.kwok).chain(planes).chain([&self.etcd])
+        self.kwok.iter().chain(planes).chain([&self.etcd])
     }
 
     /// SIGKILLs Cluster API's manager: its webhooks are gone too, so Machines can be neither created nor
     /// changed.
     pub fn stop_capi(&self) {
-        let (capi, _) = self.capi.as_ref().expect("started without Cluster API");
-        capi.lock().unwrap_or_else(PoisonError::into_inner).kill();
+        self.capi().as_mut().expect("Cluster API runs").component.kill();
+    }
+
+    /// Installs that release of Cluster API, in the place of another one if there is one, as an upgrade does: the old
+    /// manager goes, the definitions change, the new manager comes.
+    pub async fn install_capi(&self, release: Release) {
+        // Its process goes with it.
+        drop(self.capi().take());
+        let capi = start_capi(&self.management, release, &self.capi_args).await.expect("Cluster API");
+        *self.capi() = Some(capi);
+    }
+
+    /// The version in which Machines and Clusters are kept.
+    pub fn capi_version(&self) -> &'static str {
+        self.capi().as_ref().map_or(Release::V1_14, |capi| capi.release).version()
     }
 
     /// Kills Cluster API's manager, unless it is down, and starts it again; returns when its webhooks answer.
     pub async fn restart_capi(&self) {
-        let (capi, port) = self.capi.as_ref().expect("started without Cluster API");
-        capi.lock().unwrap_or_else(PoisonError::into_inner).restart(&self.ground.dir).expect("Cluster API");
+        let port = {
+            let mut capi = self.capi();
+            let capi = capi.as_mut().expect("started with Cluster API");
+            capi.component.restart(&self.ground.dir).expect("Cluster API");
+            capi.webhook_port
+        };
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !ports::open(*port).await {
+        while !ports::open(port).await {
             assert!(Instant::now() < deadline, "Cluster API did not come back");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -293,9 +347,7 @@ impl ControlPlanes {
         )?;
         writeln!(script, "sleep 0.2; rm -rf '{dir}'")?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
-        for component in self.components() {
-            component.lock().unwrap_or_else(PoisonError::into_inner).keep();
-        }
+        self.each(Component::keep);
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner).keep();
         Ok(path)
     }

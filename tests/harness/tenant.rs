@@ -41,6 +41,13 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 impl ControlPlanes {
     /// A new tenant; returns when Cluster API has connected to its Cluster.
     pub async fn tenant(&'static self, name: &str) -> Tenant {
+        let tenant = self.tenant_without_cluster(name).await;
+        tenant.make_cluster(&tenant.cluster, &tenant.workload_kubeconfig()).await;
+        tenant
+    }
+
+    /// A new tenant whose Cluster does not exist yet.
+    pub async fn tenant_without_cluster(&'static self, name: &str) -> Tenant {
         let namespace = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let tenant = Tenant {
             cluster: format!("{namespace}-cluster"),
@@ -51,7 +58,6 @@ impl ControlPlanes {
             planes: self,
         };
         tenant.make_namespaces().await;
-        tenant.make_cluster(&tenant.cluster, &tenant.workload_kubeconfig()).await;
         tenant
     }
 }
@@ -80,7 +86,7 @@ impl Tenant {
 
     /// Its Machines.
     pub fn machines(&self) -> Api<DynamicObject> {
-        self.api(&provider::machine())
+        self.api(&provider::machine_in(self.planes.capi_version()))
     }
 
     /// Its `StubMachine`s.
@@ -95,7 +101,11 @@ impl Tenant {
 
     /// Its Clusters.
     pub fn clusters(&self) -> Api<DynamicObject> {
-        self.api(&provider::kind("cluster.x-k8s.io", "v1beta2", "Cluster"))
+        self.api(&self.cluster_kind())
+    }
+
+    fn cluster_kind(&self) -> ApiResource {
+        provider::kind("cluster.x-k8s.io", self.planes.capi_version(), "Cluster")
     }
 
     /// From now on its machines behave so.
@@ -142,7 +152,15 @@ impl Tenant {
         let endpoint = json!({"host": "127.0.0.1", "port": self.planes.workload().port()});
         let stub_cluster = provider::infrastructure("StubCluster");
         let control_plane = provider::control_plane();
-        let reference = |resource: &ApiResource| json!({"apiGroup": resource.group, "kind": resource.kind, "name": cluster});
+        let is_old = self.planes.capi_version() == "v1beta1";
+        let reference = |resource: &ApiResource| {
+            let ApiResource { group, api_version, kind, .. } = resource;
+            if is_old {
+                json!({"apiVersion": api_version, "kind": kind, "name": cluster, "namespace": self.namespace})
+            } else {
+                json!({"apiGroup": group, "kind": kind, "name": cluster})
+            }
+        };
         let spec = json!({
             "controlPlaneEndpoint": endpoint,
             "infrastructureRef": reference(&stub_cluster),
@@ -151,7 +169,7 @@ impl Tenant {
         let named = |spec: Value| json!({"metadata": {"name": cluster}, "spec": spec});
         self.create(&stub_cluster, named(json!({"controlPlaneEndpoint": endpoint}))).await;
         self.create(&control_plane, named(json!({}))).await;
-        self.create(&provider::kind("cluster.x-k8s.io", "v1beta2", "Cluster"), named(spec)).await;
+        self.create(&self.cluster_kind(), named(spec)).await;
         self.until_connected(cluster).await;
     }
 
@@ -159,12 +177,16 @@ impl Tenant {
         let patience = Duration::from_secs(60);
         eventually(&self.clusters(), cluster, "connected", patience, |cluster| {
             let status = &cluster.data["status"];
-            let connected = |condition: &Value| {
-                condition["type"] == "RemoteConnectionProbe" && condition["status"] == "True"
-            };
-            status["initialization"]["infrastructureProvisioned"] == true
-                && status["initialization"]["controlPlaneInitialized"] == true
-                && status["conditions"].as_array().is_some_and(|all| all.iter().any(connected))
+            // In v1beta1 the conditions have another place.
+            [&status["conditions"], &status["v1beta2"]["conditions"]].into_iter().any(|conditions| {
+                let says = |kind: &str| {
+                    let is_true = |said: &Value| said["type"] == kind && said["status"] == "True";
+                    conditions.as_array().is_some_and(|all| all.iter().any(is_true))
+                };
+                ["RemoteConnectionProbe", "InfrastructureReady", "ControlPlaneInitialized"]
+                    .into_iter()
+                    .all(says)
+            })
         })
         .await;
     }

@@ -7,7 +7,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::behaviour::Behaviour;
-use super::{Context, FINALIZER, Result, infrastructure, machine};
+use super::{Context, FINALIZER, Result, infrastructure};
 use crate::harness::kwok;
 
 pub async fn reconcile(object: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action> {
@@ -70,7 +70,7 @@ async fn has_bootstrap_data(object: &DynamicObject, context: &Context) -> Result
     let Some(owner) = object.owner_references().iter().find(|owner| owner.kind == "Machine") else {
         return Ok(false);
     };
-    let machine = context.api(object, &machine()).get_opt(&owner.name).await?;
+    let machine = context.api(object, &context.machine).get_opt(&owner.name).await?;
     Ok(machine.is_some_and(|machine| machine.data["spec"]["bootstrap"]["dataSecretName"].is_string()))
 }
 

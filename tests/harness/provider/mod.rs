@@ -61,7 +61,12 @@ pub fn control_plane() -> ApiResource {
 
 /// Cluster API's `Machine`.
 pub fn machine() -> ApiResource {
-    kind("cluster.x-k8s.io", "v1beta2", "Machine")
+    machine_in("v1beta2")
+}
+
+/// The same in a version.
+pub fn machine_in(version: &str) -> ApiResource {
+    kind("cluster.x-k8s.io", version, "Machine")
 }
 
 /// The running provider.
@@ -75,6 +80,7 @@ pub struct Provider {
 struct Context {
     management: Client,
     workload: Client,
+    machine: ApiResource,
     behaviours: Mutex<HashMap<String, Behaviour>>,
     /// Since when an object is where it is, by uid and by what it waits for.
     since: Mutex<HashMap<(String, &'static str), Instant>>,
@@ -98,20 +104,21 @@ impl fmt::Display for Failed {
 impl std::error::Error for Failed {}
 
 impl Provider {
-    /// Starts it for a pair of planes; it ends when dropped.
-    pub async fn start(management: &Plane, workload: &Plane) -> Result<Self> {
+    /// Starts it for a pair of planes, with the version in which it reads Machines; it ends when dropped.
+    pub async fn start(management: &Plane, workload: &Plane, version: &'static str) -> Result<Self> {
         let groups = &["system:masters"];
         let (management, workload) =
             (management.issue_kubeconfig(USER, groups), workload.issue_kubeconfig(USER, groups));
         // On the harness's runtime, clients included: a test's runtime ends with the test.
-        runtime::spawn(async move { Self::serve(&management, &workload).await }).await?
+        runtime::spawn(async move { Self::serve(&management, &workload, version).await }).await?
     }
 
     /// Starts it on the current runtime with any two kubeconfigs: for a demonstration that goes on.
-    pub async fn serve(management: &str, workload: &str) -> Result<Self> {
+    pub async fn serve(management: &str, workload: &str, version: &str) -> Result<Self> {
         let context = Arc::new(Context {
             management: client_from(management).await?,
             workload: client_from(workload).await?,
+            machine: machine_in(version),
             behaviours: Mutex::default(),
             since: Mutex::default(),
         });
@@ -198,12 +205,12 @@ fn all(context: &Context, resource: ApiResource) -> Controller<DynamicObject> {
 
 /// `StubMachine`s, and the Machines that tell when there is bootstrap data.
 fn machines(context: &Context) -> Controller<DynamicObject> {
-    let machines = Api::all_with(context.management.clone(), &machine());
+    let machines = Api::all_with(context.management.clone(), &context.machine);
     let stub = infrastructure("StubMachine");
     let to_stub = stub.clone();
     all(context, stub).watches_with(
         machines,
-        machine(),
+        context.machine.clone(),
         watcher::Config::default(),
         move |machine: DynamicObject| {
             let reference = &machine.data["spec"]["infrastructureRef"];
