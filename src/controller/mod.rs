@@ -55,8 +55,10 @@ use turn::Turns;
 use watch::{Key, Waker, collection, scheduled_machine_resource};
 
 /// Passes beyond those that may make machines: however many of these wait for an answer, a kill switch or the end of a
-/// window finds a place. A pass waits on the network, not on a processor; the API server's own fairness does the rest.
-const OTHER_PASSES: u16 = 4;
+/// window finds a place. Enough for a whole workload cluster that accepts calls and does not answer them: each of its
+/// passes waits a second or so. A pass waits on the network, not on a processor; the API server's own fairness does the
+/// rest.
+const OTHER_PASSES: u16 = 128;
 /// How often workload connections that nobody uses any more are closed. Cache only.
 const TIDY: Duration = Duration::from_secs(60);
 
