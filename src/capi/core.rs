@@ -27,8 +27,10 @@ use crate::watch::{Notice, follow, follow_trimmed};
 pub enum CoreView {
     /// Not yet known, or between two versions; a notice follows. Nothing can be decided meanwhile.
     Resolving,
-    /// Machines or Clusters are not served; in words fit for a condition.
+    /// See [`Capi::NotServed`].
     NotServed(String),
+    /// See [`Capi::Unspoken`].
+    Unspoken(String),
     /// They are.
     Served {
         /// The version of both.
@@ -191,6 +193,12 @@ impl Actor {
                 warn!(why, "Cluster API cannot be used");
                 *current = None;
                 self.publish(CoreView::NotServed(why));
+                return true;
+            }
+            Capi::Unspoken(why) => {
+                warn!(why, "Cluster API cannot be used, and Machines may stand");
+                *current = None;
+                self.publish(CoreView::Unspoken(why));
                 return true;
             }
         };

@@ -21,8 +21,10 @@ pub enum Version {
 pub enum Capi {
     /// Machines and Clusters, in this version.
     Served(Version),
-    /// Nothing that can be used; in words fit for a condition.
+    /// There is no kind Machine, and so there are no Machines; in words fit for a condition.
     NotServed(String),
+    /// Machines may stand, in no version that is spoken, or without Clusters; in words fit for a condition.
+    Unspoken(String),
 }
 
 impl Capi {
@@ -30,7 +32,7 @@ impl Capi {
     pub fn version(&self) -> Version {
         match self {
             Self::Served(version) => *version,
-            Self::NotServed(_) => Version::V1Beta2,
+            Self::NotServed(_) | Self::Unspoken(_) => Version::V1Beta2,
         }
     }
 }
@@ -90,14 +92,14 @@ pub fn choose(machines: Option<&[String]>, clusters: Option<&[String]>) -> Capi 
     const ADVICE: &str = "install Cluster API 1.10 or newer";
     let (machines, clusters) = match (machines, clusters) {
         (Some(machines), Some(clusters)) => (machines, clusters),
-        (None, _) => return missing(CAPI_MACHINES, ADVICE),
-        (_, None) => return missing(CAPI_CLUSTERS, ADVICE),
+        (None, _) => return Capi::NotServed(missing(CAPI_MACHINES, ADVICE)),
+        (_, None) => return Capi::Unspoken(missing(CAPI_CLUSTERS, ADVICE)),
     };
     let is_common =
         |version: &Version| [machines, clusters].iter().all(|all| all.iter().any(|v| v == version.name()));
     match Version::ALL.into_iter().find(is_common) {
         Some(version) => Capi::Served(version),
-        None => Capi::NotServed(format!(
+        None => Capi::Unspoken(format!(
             "Cluster API serves {CAPI_MACHINES} in {} and {CAPI_CLUSTERS} in {}, and 5spot speaks v1beta2 and v1beta1: \
              {ADVICE}",
             listed(machines),
@@ -106,8 +108,8 @@ pub fn choose(machines: Option<&[String]>, clusters: Option<&[String]>) -> Capi 
     }
 }
 
-fn missing(name: &str, advice: &str) -> Capi {
-    Capi::NotServed(format!("there is no CustomResourceDefinition {name}: {advice}"))
+fn missing(name: &str, advice: &str) -> String {
+    format!("there is no CustomResourceDefinition {name}: {advice}")
 }
 
 fn listed(versions: &[String]) -> String {
@@ -142,9 +144,12 @@ mod tests {
     fn what_cannot_be_used_is_said_with_what_to_do() {
         let some = ["v1beta2".to_owned()];
         let said = |capi: Capi| match capi {
-            Capi::NotServed(text) => text,
+            Capi::NotServed(text) | Capi::Unspoken(text) => text,
             Capi::Served(version) => panic!("{version:?}"),
         };
+        assert!(matches!(choose(None, Some(&some)), Capi::NotServed(_)), "of Machines there can be none");
+        assert!(matches!(choose(Some(&some), None), Capi::Unspoken(_)), "Machines may stand");
+        assert!(matches!(chosen(&["v1beta3"], &["v1beta3"]), Capi::Unspoken(_)), "Machines may stand");
         let none = said(choose(None, None));
         assert!(none.contains("machines.cluster.x-k8s.io") && none.contains("install Cluster API"), "{none}");
         let half = said(choose(Some(&some), None));

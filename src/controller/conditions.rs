@@ -166,7 +166,7 @@ fn references_valid(snapshot: &Snapshot, decision: &Decision, report: &Report) -
     if !faults.is_empty() {
         return Next::Say(Said::new(false, "SpecInvalid", words(&faults)));
     }
-    if let Capi::NotServed(why) = &snapshot.capi {
+    if let Capi::NotServed(why) | Capi::Unspoken(why) = &snapshot.capi {
         return Next::Say(Said::new(false, "ClusterApiNotServed", why.clone()));
     }
     if snapshot.cluster.is_none() {

@@ -84,7 +84,7 @@ impl DrainRules {
 
 fn spoken(view: &CoreView) -> Option<Version> {
     match view {
-        CoreView::Resolving | CoreView::NotServed(_) => None,
+        CoreView::Resolving | CoreView::NotServed(_) | CoreView::Unspoken(_) => None,
         CoreView::Served { version, .. } => Some(*version),
     }
 }

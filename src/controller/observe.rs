@@ -68,6 +68,7 @@ impl World {
         let (capi, cluster, machine) = match self.core.view() {
             CoreView::Resolving => return None,
             CoreView::NotServed(why) => (Capi::NotServed(why), None, None),
+            CoreView::Unspoken(why) => (Capi::Unspoken(why), None, None),
             CoreView::Served { version, machines, clusters } => (
                 Capi::Served(version),
                 cluster(&clusters, version, &object.namespace, &target.cluster_name),

@@ -13,6 +13,11 @@ use crate::workload::Reach;
 
 /// No Machine: whatever it did not take with it goes by itself.
 pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
+    if let Capi::Unspoken(why) = &snapshot.capi
+        && may_have_a_machine(snapshot)
+    {
+        return cannot_look(snapshot, ruling, why);
+    }
     let mut effects = Vec::new();
     let mut waiting_for = Vec::new();
     for child in &snapshot.children {
@@ -44,6 +49,24 @@ pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     plan
 }
 
+/// A Machine that cannot be read may stand all the same: its parts are not taken from under it, and the finalizer stays.
+fn may_have_a_machine(snapshot: &Snapshot) -> bool {
+    let has_part = snapshot
+        .children
+        .iter()
+        .any(|child| child.object.as_ref().is_some_and(|object| snapshot.owns_child(child, object)));
+    has_part || snapshot.status.machine_ref.is_some() || snapshot.object.deleted_at.is_some()
+}
+
+fn cannot_look(snapshot: &Snapshot, ruling: &Ruling, why: &str) -> Plan {
+    let clock = Clock::read(snapshot, ruling);
+    let message = format!("nothing is taken down while Machines cannot be read: {why}");
+    let standing = Standing { stalled: true, ..going("ClusterApiNotServed", message, ruling) };
+    let mut plan = Plan::new(standing, clock.timers(snapshot));
+    plan.leaving = Some(leave::leaving(snapshot, &clock, LeavingStage::Deletion, vec![]));
+    plan
+}
+
 fn gone(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     let mut plan = Plan::new(settled(snapshot, ruling), Timers::default());
     plan.is_gone = true;
@@ -64,7 +87,7 @@ fn gone(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
         // With the kind Machine itself all Machines are gone.
         let machines = match &snapshot.capi {
             Capi::Served(version) => Some(version.machine()),
-            Capi::NotServed(_) => None,
+            Capi::NotServed(_) | Capi::Unspoken(_) => None,
         };
         let kinds = machines.into_iter().chain(children).collect();
         plan.effects.push(Effect::RemoveFinalizer { kinds });

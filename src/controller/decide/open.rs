@@ -19,7 +19,7 @@ use crate::controller::snapshot::{Child, Object, Service, Snapshot};
 use crate::controller::target::Templates;
 
 pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
-    if let Capi::NotServed(why) = &snapshot.capi {
+    if let Capi::NotServed(why) | Capi::Unspoken(why) = &snapshot.capi {
         return blocked(snapshot, stalled("ClusterApiNotServed", why.clone()));
     }
     match &snapshot.machine {

@@ -28,6 +28,21 @@ fn without_cluster_api_what_is_off_is_as_it_should_be_and_what_is_deleted_goes()
     assert_eq!(kinds, ["StubConfig", "StubMachine"], "of Machines there can be none");
 }
 
+#[test]
+fn while_machines_cannot_be_read_nothing_is_taken_from_under_one() {
+    let blind = |given: Given| {
+        given.with(|s| (s.capi, s.cluster, s.machine) = (Capi::Unspoken("v1beta3".into()), None, None))
+    };
+    let over = blind(given().lent()).at("20:00");
+    assert_eq!(over.standing(), stands(Phase::ShuttingDown, "False", "ClusterApiNotServed"));
+    assert!(over.effects().is_empty(), "{:?}", over.effects());
+    assert!(over.status().machine_ref.is_some(), "remembered");
+    let deleted = blind(given()).with(|s| s.object.deleted_at = Some(t("10:00")));
+    assert!(deleted.effects().is_empty(), "the finalizer stays: {:?}", deleted.effects());
+    let off = blind(given()).at("20:00");
+    assert_eq!(off.standing(), stands(Phase::Inactive, "True", "Inactive"), "it never had one");
+}
+
 fn older(given: Given) -> Given {
     given.with(|s| s.capi = Capi::Served(Version::V1Beta1))
 }
