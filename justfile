@@ -43,3 +43,7 @@ bench-schedule:
 # From the edge to the API server's audit log, over a hundred edges; 36 minutes on an idle machine.
 edge-lag:
     cargo bench --bench edge_lag
+
+# From the end of a window to the Machine's end, with ten pods on its Node, against the same Machine deleted plainly.
+drain:
+    cargo test --test e2e ten_pods -- --nocapture

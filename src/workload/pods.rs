@@ -163,7 +163,11 @@ async fn follow(
         match notice {
             // Before the first list is complete the store is empty; it must not be taken for an empty Node.
             Notice::Changed(_) | Notice::Gone(_) => {}
-            Notice::Synced => shared.view.pods = Some(reader.clone()),
+            Notice::Synced => {
+                shared.view.pods = Some(reader.clone());
+                // Perhaps that of a former client.
+                shared.view.trouble = None;
+            }
             Notice::Recovered => shared.view.trouble = None,
             Notice::Failing(outage) => shared.view.trouble = Some(outage.message),
         }

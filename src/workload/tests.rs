@@ -208,3 +208,111 @@ async fn a_connection_nobody_wants_is_closed_and_opened_anew() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(fixture.management.entries().len(), calls + 1);
 }
+
+fn pod(name: &str, version: &str) -> Value {
+    json!({"metadata": {"name": name, "namespace": "web", "uid": format!("uid-{name}"), "resourceVersion": version,
+                        "annotations": {"big": "text", "kubernetes.io/config.mirror": "x"}},
+           "spec": {"nodeName": "n1", "priority": 7, "containers": [{"name": "c"}]},
+           "status": {"phase": "Running", "podIP": "10.0.0.1"}})
+}
+
+impl Fixture {
+    /// Waits for a word about pods; who it is for.
+    async fn until_pods(&mut self) -> Vec<Asker> {
+        loop {
+            let notice = timeout(Duration::from_secs(600), self.notices.recv()).await.expect("a notice");
+            if let Some(WorkloadNotice::Pods { node, askers }) = notice {
+                assert_eq!(node, "n1");
+                return askers;
+            }
+        }
+    }
+
+    fn pods(&self) -> usize {
+        self.workloads.pods(&key(), "n1").and_then(|view| view.pods).map_or(0, |pods| pods.len())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_of_a_node_are_watched_while_somebody_asks_and_no_longer() {
+    let (_secrets, watch) = open_watch();
+    let ((_nodes, nodes), (line, pods)) = (open_watch(), open_watch());
+    let text = kubeconfig("https://grid", &authority(), "t");
+    let mut fixture = fixture(
+        vec![Answer::list("1", "", &[secret(&text, "1")]), watch],
+        vec![vec![Answer::list("9", "", &[]), nodes, Answer::list("20", "", &[pod("p1", "3")]), pods]],
+    );
+    fixture.until(|reach| *reach == Reach::Connected).await;
+    assert!(fixture.workloads.pods(&key(), "n1").is_none());
+    let asker = |name: &str| ("lent".to_owned(), name.to_owned());
+    let (one, two, now) = (asker("ws-1"), asker("ws-2"), Timestamp::UNIX_EPOCH);
+    for asker in [&one, &two] {
+        fixture.workloads.ask_for_pods(asker, Some((&key(), "n1")), now);
+    }
+    while fixture.pods() == 0 {
+        assert_eq!(fixture.until_pods().await, [one.clone(), two.clone()]);
+    }
+    let view = fixture.workloads.pods(&key(), "n1").unwrap();
+    let seen = view.pods.unwrap().state()[0].clone();
+    assert!(seen.spec.as_ref().is_some_and(|spec| spec.priority == Some(7) && spec.containers.is_empty()));
+    assert_eq!(seen.metadata.annotations.as_ref().unwrap().len(), 1, "only what is read");
+    assert_eq!((view.since, view.trouble), (now, None));
+
+    line.unbounded_send(event("DELETED", &pod("p1", "4"))).unwrap();
+    while fixture.pods() == 1 {
+        fixture.until_pods().await;
+    }
+    fixture.workloads.ask_for_pods(&one, None, now);
+    assert!(fixture.workloads.pods(&key(), "n1").is_some() && !line.is_closed(), "another one asks");
+    fixture.workloads.retain_askers(|asker| *asker == one);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(fixture.workloads.pods(&key(), "n1").is_none() && line.is_closed());
+}
+
+/// A workload server that answers by what is asked, in whatever order: no Nodes, these answers for lists of pods, and
+/// watches that stay open.
+fn by_path(pods: Vec<Answer>) -> kube::Client {
+    let (mut pods, mut open) = (VecDeque::from(pods), Vec::new());
+    let (client, _) = client(move |line| {
+        if line.contains("watch=true") {
+            let (sender, watch) = open_watch();
+            open.push(sender);
+            return watch;
+        }
+        if !line.contains("/pods") {
+            return Answer::list("9", "", &[]);
+        }
+        assert!(line.contains("fieldSelector=spec.nodeName%3Dn1"), "{line}");
+        pods.pop_front().unwrap_or(Answer::Silence)
+    });
+    client
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_of_pods_tells_what_is_wrong_and_goes_on_with_a_rotated_credential() {
+    let (line, secrets) = open_watch();
+    let authority = authority();
+    let text = |token: &str| kubeconfig("https://grid", &authority, token);
+    let forbidden = (0..100).map(|_| Answer::failure(403)).collect();
+    let servers = vec![by_path(forbidden), by_path(vec![Answer::list("20", "", &[pod("p1", "3")])])];
+    let servers = Mutex::new(servers.into_iter());
+    let dial: Dial = Arc::new(move |_| Ok(servers.lock().unwrap().next().unwrap()));
+    let (management, log) = scripted(vec![Answer::list("1", "", &[secret(&text("t1"), "1")]), secrets]);
+    let (sender, notices) = mpsc::unbounded_channel();
+    let (workloads, actor) = Workloads::with_dial(management, sender, dial);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(actor);
+    let mut fixture = Fixture { workloads, notices, management: log, _actor: tasks };
+
+    fixture.until(|reach| *reach == Reach::Connected).await;
+    let asker = ("lent".to_owned(), "ws-1".to_owned());
+    fixture.workloads.ask_for_pods(&asker, Some((&key(), "n1")), Timestamp::UNIX_EPOCH);
+    fixture.until_pods().await;
+    let view = fixture.workloads.pods(&key(), "n1").unwrap();
+    assert!(view.trouble.is_some_and(|text| text.contains("403")) && view.pods.is_none());
+    line.unbounded_send(event("MODIFIED", &secret(&text("t2"), "2"))).unwrap();
+    while fixture.pods() == 0 {
+        fixture.until_pods().await;
+    }
+    assert_eq!(fixture.workloads.pods(&key(), "n1").unwrap().trouble, None);
+}

@@ -211,3 +211,35 @@ fn a_cancelled_leaving_leaves_no_trace() {
         assert!(world.live.node.as_ref().is_some_and(|node| !node.unschedulable));
     }
 }
+
+/// Seconds after 18:00 at which the Machine is deleted, with pods on its Node and a grace of 5 minutes.
+fn deleted_after(acts: Vec<Act>) -> i64 {
+    let mut world = model::World::new(t("08:00"));
+    world.act(Act::Wait(2 * 3600));
+    world.act(Act::Pods(10));
+    for act in acts {
+        world.act(act);
+    }
+    assert_eq!(world.pods.live.len(), 10);
+    world.act(Act::Wait(t("18:00").as_second() - world.real.as_second()));
+    for second in 1..=3600 {
+        world.act(Act::Wait(1));
+        if world.live.host.as_ref().is_none_or(|host| host.machine.deleted_at.is_some()) {
+            return second;
+        }
+    }
+    panic!("never deleted: {:#}", world.status)
+}
+
+#[test]
+fn pods_are_asked_after_the_grace_and_hold_the_machine_until_they_end_or_the_time_is_over() {
+    let (grace, pods_end, limit) = (300, 30, 300);
+    assert_eq!(deleted_after(vec![]), grace + pods_end);
+    assert_eq!(deleted_after(vec![Act::Budget(true)]), grace + limit);
+    assert_eq!(deleted_after(vec![Act::Stuck(true)]), grace + limit);
+    assert_eq!(deleted_after(vec![Act::Label(true)]), grace);
+    let unreachable = deleted_after(vec![Act::Reach(false)]);
+    assert!((grace..=grace + 15).contains(&unreachable), "{unreachable}");
+    assert_eq!(deleted_after(vec![Act::Edit("/nodeDrainTimeout", json!("0s"))]), grace);
+    assert_eq!(deleted_after(vec![Act::Down(9 * 3600), Act::Budget(true)]), 3600, "an outage took all of it");
+}
