@@ -4,11 +4,17 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
+use futures::{StreamExt, pin_mut};
+use kube::Api;
+use kube::core::DynamicObject;
+use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
-use crate::harness::build;
-use crate::world::{World, closed};
+use crate::harness::{build, gone};
+use crate::world::{PATIENCE, World, closed, is_true, open};
 
 #[path = "../../src/controller/decide/tests/kstatus/reading.rs"]
 mod reading;
@@ -72,10 +78,9 @@ fn object(deleted: bool, observed: Option<i64>, conditions: &[Value]) -> Value {
     object
 }
 
-#[test]
-fn the_tests_read_kstatus_as_kstatus_does() {
+/// What the library itself makes of them.
+fn verdicts(objects: &[Value]) -> Vec<String> {
     let dir = tempfile::tempdir().unwrap();
-    let objects = objects();
     let mut running = Command::new(program(dir.path()))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -87,6 +92,13 @@ fn the_tests_read_kstatus_as_kstatus_does() {
     assert!(answered.status.success());
     let verdicts: Vec<String> = serde_json::from_slice(&answered.stdout).unwrap();
     assert_eq!(verdicts.len(), objects.len());
+    verdicts
+}
+
+#[test]
+fn the_tests_read_kstatus_as_kstatus_does() {
+    let objects = objects();
+    let verdicts = verdicts(&objects);
     for (object, verdict) in objects.iter().zip(&verdicts) {
         assert_eq!(reading::verdict(object), verdict, "{object:#}");
     }
@@ -130,5 +142,78 @@ async fn kubectl_wait_for_ready_returns_for_machines_that_are_rightly_off_and_st
         whole["metadata"]["managedFields"].take();
         assert_eq!(reading::verdict(&whole), "Current", "{phase}: {}", sm.data["status"]);
         assert_eq!(world.machines_created(&name), 0);
+    }
+}
+
+/// Every version of an object that its watchers get to see.
+fn record(machines: Api<DynamicObject>, name: &str) -> (Arc<Mutex<Vec<Value>>>, JoinHandle<()>) {
+    let (seen, name) = (Arc::new(Mutex::new(Vec::new())), name.to_owned());
+    let versions = seen.clone();
+    let task = tokio::spawn(async move {
+        let only = watcher::Config::default().fields(&format!("metadata.name={name}"));
+        let stream = watcher(machines, only).default_backoff().applied_objects();
+        pin_mut!(stream);
+        while let Some(next) = stream.next().await {
+            if let Ok(mut object) = next {
+                object.metadata.managed_fields = None;
+                versions.lock().unwrap().push(serde_json::to_value(object).unwrap());
+            }
+        }
+    });
+    (seen, task)
+}
+
+/// What should be read of a version, by its phase alone.
+fn expected(object: &Value) -> &'static str {
+    let status = &object["status"];
+    let is_settled = ["Active", "Inactive"].iter().any(|phase| status["phase"] == *phase);
+    let ready = status["conditions"].as_array().and_then(|all| all.iter().find(|c| c["type"] == "Ready"));
+    let is_ready = ready.is_some_and(|ready| ready["status"] == "True");
+    let is_seen = status["observedGeneration"] == object["metadata"]["generation"];
+    match &object["metadata"]["deletionTimestamp"] {
+        Value::Null if status["phase"] == "Error" && is_seen => "Failed",
+        Value::Null if is_settled && is_ready && is_seen => "Current",
+        Value::Null => "InProgress",
+        _ => "Terminating",
+    }
+}
+
+#[tokio::test]
+async fn a_whole_life_reads_right_at_every_moment() {
+    let world = World::start("life").await;
+    let name = world.tenant.unique("ws");
+    let (seen, task) = record(world.scheduled_machines(), &name);
+    world.create(&name, json!({"schedule": closed(), "gracefulShutdownTimeout": "2s"})).await;
+    world.until_settled(&name, "Inactive").await;
+    world.edit(&name, json!({ "schedule": open() })).await;
+    world.until_settled(&name, "Active").await;
+    world.edit(&name, json!({ "schedule": closed() })).await;
+    world.until_settled(&name, "Inactive").await;
+    world.edit(&name, json!({ "schedule": open(), "infrastructureSpec": {"kind": "NeverMachine"} })).await;
+    world.until(&name, "stalled", |sm| is_true(sm, "Stalled")).await;
+    world.delete(&name).await;
+    gone(&world.scheduled_machines(), &name, PATIENCE).await;
+    task.abort();
+
+    let versions = seen.lock().unwrap().clone();
+    let told = verdicts(&versions);
+    for (object, verdict) in versions.iter().zip(&told) {
+        assert_eq!(verdict, expected(object), "{object:#}");
+    }
+    // In this order, whatever else came in between (a Node that is not healthy for a moment, say).
+    let mut rest = told.iter();
+    let story = [
+        "InProgress",
+        "Current",
+        "InProgress",
+        "Current",
+        "InProgress",
+        "Current",
+        "InProgress",
+        "Failed",
+        "Terminating",
+    ];
+    for chapter in story {
+        assert!(rest.any(|verdict| verdict == chapter), "{chapter} is missing in {told:?}");
     }
 }
