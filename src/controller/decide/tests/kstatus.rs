@@ -4,7 +4,8 @@ pub(super) mod reading;
 
 use serde_json::{Value, json};
 
-use super::given::{Given, child, given, t};
+use super::given::{Given, child, given, hold, reclaim_hold, t};
+use crate::api::machine_hold::HoldState;
 use crate::api::status::ScheduledMachineStatus;
 use crate::capi::kinds::Role;
 use crate::controller::error::Class;
@@ -33,6 +34,10 @@ fn reads(given: &Given) -> &'static str {
     verdict(&without_nulls(seen(&given.s.object, &given.status())))
 }
 
+fn held(given: Given, state: HoldState) -> Given {
+    given.with(|s| s.holds.push(hold("h", state, "09:00", None, None)))
+}
+
 fn all_are(wanted: &str, rows: Vec<(&str, Given)>) {
     for (name, given) in rows {
         assert_eq!(reads(&given), wanted, "{name}: {:#?}", given.status().conditions);
@@ -54,6 +59,12 @@ fn what_is_as_it_should_be_is_current_also_when_that_is_off() {
             ("killed", given().set("/killSwitch", json!(true))),
             ("paused while in", given().lent().set("/paused", json!(true))),
             ("paused while out", given().set("/paused", json!(true))),
+            ("held off", held(given(), HoldState::Inactive)),
+            ("held as it is, lent", held(given().lent(), HoldState::AsIs)),
+            ("held as it is, off", held(given().at("20:00"), HoldState::AsIs)),
+            ("kept out by a freeze", held(given(), HoldState::NoNew)),
+            ("held in", held(given().lent().at("20:00"), HoldState::Active)),
+            ("taken back by its owner", given().with(|s| s.holds.push(reclaim_hold("r", "09:00", None)))),
             ("off without its Cluster", given().at("20:00").with(|s| s.cluster = None)),
             ("off beside a Cluster that goes", given().with(|s| s.cluster.as_mut().unwrap().deleting = true)),
             ("off with templates that have faults", given().at("20:00").set("/bootstrapSpec", json!(null))),
@@ -80,6 +91,8 @@ fn what_is_under_way_or_waits_is_in_progress() {
             ("draining", given().lent().at("18:06").deleting("DrainingNode", "pods")),
             ("going", given().lent().at("18:06")),
             ("overdue", given().lent().at("19:00").deleting("DrainingNode", "pods")),
+            ("held off, in its grace", held(given().lent(), HoldState::Inactive)),
+            ("held as it is, half way", held(given().machine(), HoldState::AsIs)),
             ("ejected", given().lent().set("/killSwitch", json!(true))),
             ("Cluster API is paused", given().lent().with(|s| s.cluster.as_mut().unwrap().paused = true)),
             ("paused while joining", given().machine().set("/paused", json!(true))),
