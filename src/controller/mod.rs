@@ -84,8 +84,7 @@ pub fn start(
 ) {
     let (keys, received) = mpsc::unbounded_channel();
     let (hold_keys, hold_received) = mpsc::unbounded_channel();
-    let resource = scheduled_machine_resource();
-    let objects = Writer::new(resource.clone());
+    let objects = Writer::new(scheduled_machine_resource());
     let holds = Holds::default();
     let waker = Waker::new(keys, hold_keys, objects.as_reader(), holds.clone());
 
@@ -123,10 +122,11 @@ pub fn start(
     let stored_holds = Writer::new(machine_hold_resource());
     let scheduled_machines = objects.as_reader();
     let world = World { scheduled_machines, core, holds, kinds, workloads, drain_rules, evictions };
-    watches.spawn(tasks, &resource, objects, watcher::Config::default(), Waker::object);
+    watches.spawn(tasks, &scheduled_machine_resource(), objects, watcher::Config::default(), Waker::object);
     let hold_context = Arc::new(hold::pass::Context {
         client: client.clone(),
         stored: stored_holds.as_reader(),
+        holds: world.holds.clone(),
         scheduled_machines: world.scheduled_machines.clone(),
         expectations: expect::Expectations::default(),
         backoff: backoff.clone(),
@@ -187,7 +187,8 @@ impl Watches<'_> {
                     backoff.forget_all();
                     waker.everything();
                 }
-                Notice::Synced | Notice::Failing(_) => {}
+                Notice::Synced => waker.objects_complete(),
+                Notice::Failing(_) => {}
             })
             .await;
         });
@@ -220,13 +221,9 @@ async fn hold_passes(
     received: mpsc::UnboundedReceiver<Key>,
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) {
-    let complete = async {
-        context.stored.wait_until_ready().await.is_ok()
-            && context.scheduled_machines.wait_until_ready().await.is_ok()
-    };
     tokio::select! {
         () = stop.clone() => return,
-        complete = complete => if !complete { return },
+        () = context.holds.wait_until_countable() => {}
     }
     hold::pass::run(context, received, stop).await;
 }

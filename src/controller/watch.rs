@@ -96,6 +96,11 @@ impl Waker {
         self.holds.set_complete();
     }
 
+    /// Every ScheduledMachine has been told of.
+    pub fn objects_complete(&self) {
+        self.holds.set_objects_complete();
+    }
+
     fn covered(&self, namespace: &str, entry: Option<&Entry>) {
         match entry.map(|entry| &entry.content) {
             Some(Ok((Covers::One(name), _))) => self.wake(namespace, name),

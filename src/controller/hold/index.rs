@@ -16,7 +16,14 @@ use super::{Entry, Hold};
 #[derive(Clone, Debug)]
 pub struct Holds {
     spaces: Arc<RwLock<HashMap<String, Space>>>,
-    complete: watch::Sender<bool>,
+    complete: watch::Sender<Complete>,
+}
+
+/// Which lists have been told of whole.
+#[derive(Clone, Copy, Debug, Default)]
+struct Complete {
+    holds: bool,
+    objects: bool,
 }
 
 #[derive(Debug, Default)]
@@ -28,7 +35,7 @@ struct Space {
 
 impl Default for Holds {
     fn default() -> Self {
-        Self { spaces: Arc::default(), complete: watch::Sender::new(false) }
+        Self { spaces: Arc::default(), complete: watch::Sender::new(Complete::default()) }
     }
 }
 
@@ -52,13 +59,24 @@ impl Holds {
 
     /// Every hold has been told of.
     pub fn set_complete(&self) {
-        self.complete.send_replace(true);
+        self.complete.send_modify(|complete| complete.holds = true);
+    }
+
+    /// Every ScheduledMachine has been told of.
+    pub fn set_objects_complete(&self) {
+        self.complete.send_modify(|complete| complete.objects = true);
     }
 
     /// Returns once [`Holds::set_complete`] was called.
     pub async fn wait_until_complete(&self) {
         // The sender lives as long as we do.
-        let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
+        let _ = self.complete.subscribe().wait_for(|complete| complete.holds).await;
+    }
+
+    /// Returns once it can be said how many objects a hold covers. (Of two tasks that wait for one store to be ready
+    /// only one is woken, so this has a signal of its own.)
+    pub async fn wait_until_countable(&self) {
+        let _ = self.complete.subscribe().wait_for(|complete| complete.holds && complete.objects).await;
     }
 
     /// The holds over an object, in force or not.

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::index::Holds;
 use super::{Entry, machine_hold_resource, said};
 use crate::api::machine_hold::MachineHoldStatus;
 use crate::api::names;
@@ -40,6 +41,8 @@ pub struct Context {
     pub client: Client,
     /// The holds as stored.
     pub stored: Store<DynamicObject>,
+    /// The same, read; knows when everything is there.
+    pub holds: Holds,
     /// ScheduledMachines, for how many a hold covers.
     pub scheduled_machines: Store<DynamicObject>,
     /// What was written and may not be cached yet.

@@ -38,11 +38,14 @@ impl World {
     }
 
     fn wanted_at(&self, at: Timestamp) -> DesiredState {
+        let is_paused = self.live.object.is_paused || self.is_capi_paused();
+        if is_paused { AsIs } else { self.ruled_at(at) }
+    }
+
+    /// The same, as if Cluster API were not paused.
+    fn ruled_at(&self, at: Timestamp) -> DesiredState {
         let target = self.live.target.clone();
         let object = &self.live.object;
-        if object.is_paused || self.is_capi_paused() {
-            return AsIs;
-        }
         let ends = self.live.cluster.as_ref().is_some_and(|cluster| cluster.deleting);
         if object.deleted_at.is_some() || ends || target.kill_switch {
             return Inactive;
@@ -116,7 +119,8 @@ impl World {
         if is_up {
             self.truth.was_in = state == Active || (self.truth.was_in && state == AsIs);
         }
-        if state == Inactive {
+        // What has to leave does not come back for what was promised, also if a pause kept it.
+        if self.ruled_at(now) == Inactive {
             self.truth.promised = None;
         }
     }
