@@ -19,10 +19,13 @@ mod endings;
 mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod holds;
 mod kinds;
 mod kstatus;
 mod lifecycle;
+mod moves;
 mod ownership;
+mod pauses;
 #[path = "../harness/proof.rs"]
 mod proof;
 mod reused_host;

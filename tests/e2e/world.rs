@@ -7,9 +7,9 @@ use fivespot::api::crd;
 use futures::{StreamExt, pin_mut};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -70,6 +70,18 @@ impl World {
     pub async fn start_through(name: &str) -> (Self, FaultProxy) {
         let (tenant, user, proxy, setup) = Self::prepare_through(name).await;
         (Self::with(tenant, user, setup.start()), proxy)
+    }
+
+    /// One more controller, in another namespace of that name: where things are moved to.
+    pub async fn start_in(tenant: Tenant) -> Self {
+        let namespace: Namespace =
+            serde_json::from_value(json!({"metadata": {"name": tenant.namespace}})).unwrap();
+        let namespaces = Api::all(tenant.management.clone());
+        namespaces.create(&PostParams::default(), &namespace).await.unwrap();
+        let user = format!("controller-of-{}", tenant.namespace);
+        let kubeconfig = tenant.management_plane().issue_kubeconfig(&user, &[GROUP]);
+        let setup = Self::setup(&tenant, &kubeconfig);
+        Self::with(tenant, user, setup.start())
     }
 
     /// Everything but the controller.
@@ -145,6 +157,11 @@ impl World {
     ) -> DynamicObject {
         let _log = LogOnPanic(&self.controller);
         eventually(&self.scheduled_machines(), name, what, PATIENCE, found).await
+    }
+
+    /// While this lives, a failure shows the controller's log.
+    pub fn log_on_panic(&self) -> impl Drop + '_ {
+        LogOnPanic(&self.controller)
     }
 
     /// Waits for a phase with `Ready=True`.

@@ -45,9 +45,9 @@ fn provider_id(object: &DynamicObject) -> String {
     format!("stub://{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 
-/// Finalizer and provider id, as soon as the object is seen.
+/// Finalizer and provider id, as soon as the object is seen. One that was moved here keeps the host that it has.
 async fn claim(object: &DynamicObject, context: &Context) -> Result<()> {
-    let id = provider_id(object);
+    let id = object.data["spec"]["providerID"].as_str().map_or_else(|| provider_id(object), str::to_owned);
     let mut finalizers = object.finalizers().to_vec();
     let held = finalizers.iter().any(|finalizer| finalizer == FINALIZER);
     if held && object.data["spec"]["providerID"] == *id {
@@ -78,7 +78,7 @@ async fn provision(object: &DynamicObject, context: &Context, behaviour: &Behavi
     let name = object.name_any();
     let mut node: Node = serde_json::from_value(json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
-        "spec": {"providerID": provider_id(object)},
+        "spec": {"providerID": object.data["spec"]["providerID"].as_str().unwrap_or(&provider_id(object))},
     }))?;
     if !behaviour.never_ready {
         let (key, value) = kwok::ANNOTATION_NODE;

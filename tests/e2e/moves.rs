@@ -1,0 +1,183 @@
+//! `clusterctl move`: the graph that it walks, and its writes, against running controllers on both sides.
+
+mod mover;
+
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+
+use crate::harness::provider;
+use crate::world::{PATIENCE, World, closed, said, uid};
+use mover::Graph;
+
+const UID_LABEL: &str = "5spot.finos.org/scheduled-machine-uid";
+
+fn machine_hold() -> kube::api::ApiResource {
+    provider::kind("5spot.finos.org", "v1alpha1", "MachineHold")
+}
+
+/// A lent machine, one that is out, one in its grace, and a hold over the first.
+struct Scene {
+    world: World,
+    lent: String,
+    out: String,
+    held: String,
+}
+
+async fn scene(name: &str) -> Scene {
+    let world = World::start(name).await;
+    let (lent, out, held) = (world.tenant.unique("ws"), world.tenant.unique("ws"), world.tenant.unique("ws"));
+    world.create(&lent, json!({})).await;
+    world.create(&out, json!({"schedule": closed()})).await;
+    world.create(&held, json!({"schedule": closed(), "gracefulShutdownTimeout": "10m"})).await;
+    let spec = json!({"scheduledMachine": held, "state": "Active", "reason": "month end"});
+    world.tenant.create(&machine_hold(), json!({"metadata": {"name": "extra"}, "spec": spec})).await;
+    for name in [&lent, &held] {
+        world
+            .until(name, "lent, on a Node it knows", |sm| {
+                sm.data["status"]["phase"] == "Active" && sm.data["status"]["nodeRef"]["uid"].is_string()
+            })
+            .await;
+    }
+    world.until_settled(&out, "Inactive").await;
+    Scene { world, lent, out, held }
+}
+
+#[tokio::test]
+async fn every_object_of_ours_is_in_the_list_of_a_move() {
+    let Scene { world, lent, out, held } = scene("move-graph").await;
+    let graph = Graph::discover(&world.tenant).await;
+    let moving: Vec<(String, String)> =
+        graph.sequence().into_iter().flatten().map(mover::Moving::named).collect();
+    let is_in = |kind: &str, name: &str| moving.contains(&(kind.to_owned(), name.to_owned()));
+    for name in [&lent, &out, &held] {
+        assert!(is_in("ScheduledMachine", name), "{name} stays behind: {moving:?}");
+    }
+    for name in [&lent, &held] {
+        for kind in ["Machine", "StubMachine", "StubConfig"] {
+            assert!(is_in(kind, name), "{kind} {name} stays behind: {moving:?}");
+        }
+        assert!(is_in("Secret", &format!("{name}-data")), "{moving:?}");
+    }
+    assert!(is_in("MachineHold", "extra"), "{moving:?}");
+    assert!(is_in("Cluster", &world.tenant.cluster));
+    // Owners first: a Machine after what owns it, or it would be left behind.
+    let place = |kind: &str, name: &str| {
+        graph
+            .sequence()
+            .iter()
+            .position(|group| group.iter().any(|node| node.named() == (kind.to_owned(), name.to_owned())))
+    };
+    assert!(place("Machine", &lent) > place("ScheduledMachine", &lent));
+    assert!(place("StubMachine", &lent) > place("Machine", &lent));
+}
+
+#[tokio::test]
+async fn a_move_cordons_and_deletes_nothing_and_the_other_side_takes_the_machines_over() {
+    let Scene { world: source, lent, out, held } = scene("move").await;
+    let mut tenant = source.tenant.clone();
+    tenant.namespace = format!("{}-target", source.tenant.namespace);
+    let target = World::start_in(tenant).await;
+    let nodes_before: Vec<Option<String>> = nodes(&source, &[&lent, &held]).await;
+    let (source_writes, target_writes) = (source.calls().writes().len(), target.calls().writes().len());
+    assert_eq!(target_writes, 0);
+
+    let mut graph = Graph::discover(&source.tenant).await;
+    graph.pause_source().await;
+    for name in [&lent, &out, &held] {
+        source.until(name, "blocked", |sm| said(sm, "Ready").0 == "BlockedByPause").await;
+    }
+    graph.create_on(&target.tenant).await;
+    graph.delete_from_source().await;
+    for name in [&lent, &out, &held] {
+        crate::harness::gone(&source.scheduled_machines(), name, PATIENCE).await;
+    }
+    let still = target.calls().writes().only(|call| !is_word(call) && !is_release(call));
+    assert!(still.is_empty(), "before the target was resumed: {still}");
+    graph.resume_target(&target.tenant).await;
+
+    let lent_there = target.until(&lent, "taken over", is_taken_over).await;
+    let held_there = target.until(&held, "taken over", is_taken_over).await;
+    target.until_settled(&out, "Inactive").await;
+    assert_eq!(held_there.data["status"]["decision"]["rule"], "Hold");
+    for (name, sm) in [(&lent, &lent_there), (&held, &held_there)] {
+        let machine =
+            crate::harness::eventually(&target.tenant.machines(), name, "labelled", PATIENCE, |machine| {
+                machine.labels().get(UID_LABEL) == Some(&uid(sm))
+            })
+            .await;
+        assert_eq!(Some(uid(&machine)), graph.new_uid("Machine", name), "the very Machine that was moved");
+        assert!(machine.metadata.deletion_timestamp.is_none());
+    }
+    assert_eq!(nodes(&source, &[&lent, &held]).await, nodes_before, "the same Nodes, schedulable");
+    // Both controllers call the workload cluster as one user.
+    let on_nodes = source.workload_calls().on("nodes").writes();
+    assert!(on_nodes.is_empty(), "{on_nodes}");
+    for world in [&source, &target] {
+        let machines = world.calls().on("machines").writes();
+        let wrong = machines.only(|call| {
+            call.verb == "delete"
+                || (call.verb == "create" && world.tenant.namespace == target.tenant.namespace)
+        });
+        assert!(wrong.is_empty(), "{wrong}");
+    }
+    let since = source.calls().writes().0.split_off(source_writes);
+    let wrong: Vec<_> = since.iter().filter(|call| !is_word(call) && !is_release(call)).collect();
+    assert!(wrong.is_empty(), "the source side wrote {wrong:?}");
+    // And it is alive there: the loan ends as any other.
+    target.edit(&lent, json!({"schedule": {"enabled": false}})).await;
+    target.until_settled(&lent, "Disabled").await;
+    target.until_nothing_left(&lent).await;
+}
+
+/// Says how things stand: a copy may be seen before its Cluster, and the Cluster may go before the object does.
+fn is_word(call: &crate::harness::audit::Call) -> bool {
+    call.resource.ends_with("/status") || call.resource == "events"
+}
+
+/// Lets go of what `clusterctl` is deleting: the finalizer, and nothing else.
+fn is_release(call: &crate::harness::audit::Call) -> bool {
+    call.resource == "scheduledmachines" && call.verb == "patch"
+}
+
+fn is_taken_over(sm: &DynamicObject) -> bool {
+    sm.data["status"]["phase"] == "Active"
+        && sm.data["status"]["nodeRef"]["uid"].is_string()
+        && crate::world::is_true(sm, "Ready")
+        && crate::world::is_true(sm, "WorkloadReachable")
+}
+
+/// Uids of those that take pods.
+async fn nodes(world: &World, names: &[&String]) -> Vec<Option<String>> {
+    let mut found = Vec::new();
+    for name in names {
+        let node = world.nodes().get(name).await.unwrap();
+        let spec = node.spec.clone().unwrap_or_default();
+        let taints = spec.taints.unwrap_or_default();
+        assert!(spec.unschedulable != Some(true) && taints.is_empty(), "{name}: {taints:?}");
+        found.push(node.uid());
+    }
+    found
+}
+
+#[tokio::test]
+async fn an_object_that_is_being_moved_is_let_go_whatever_else_is_true_of_it() {
+    let world = World::start("let-go").await;
+    let name = world.tenant.unique("ws");
+    world.create(&name, json!({})).await;
+    world.until(&name, "lent and at rest", is_taken_over).await;
+    world.until_event(&name, "Pending -> Active: ").await;
+    let writes = world.calls().writes().len();
+    let marked: Value =
+        json!({"metadata": {"annotations": {"clusterctl.cluster.x-k8s.io/delete-for-move": ""}}});
+    let params = kube::api::PatchParams::default();
+    world.scheduled_machines().patch(&name, &params, &kube::api::Patch::Merge(&marked)).await.unwrap();
+    world.edit(&name, json!({"killSwitch": true})).await;
+    world.delete(&name).await;
+    crate::harness::gone(&world.scheduled_machines(), &name, PATIENCE).await;
+    let since = world.calls().writes().0.split_off(writes);
+    assert!(since.iter().all(is_release), "{since:?}");
+    assert!(world.workload_calls().on("nodes").writes().is_empty(), "{}", world.workload_calls());
+    assert!(world.tenant.machines().get(&name).await.unwrap().metadata.deletion_timestamp.is_none());
+    nodes(&world, &[&name]).await;
+}
