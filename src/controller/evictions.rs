@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::controller::retry::spread;
-use crate::controller::snapshot::pods::{Attempt, Outcome};
+use crate::controller::snapshot::pods::{Attempt, Outcome, Verb};
 
 /// The watch shows an accepted eviction within milliseconds; a pod that it does not show as ending is tried again.
 const ACCEPTED: Duration = Duration::from_secs(10);
@@ -25,11 +25,11 @@ pub struct Evictions {
 
 impl Evictions {
     /// Notes what became of a try, made at `now` for `object`, with a pod.
-    pub fn note(&self, object: &str, pod: &str, outcome: Outcome, now: Timestamp) {
+    pub fn note(&self, object: &str, pod: &str, verb: Verb, outcome: Outcome, now: Timestamp) {
         let mut objects = self.lock();
         let pods = objects.entry(object.to_owned()).or_default();
-        let same =
-            |before: &&Attempt| std::mem::discriminant(&before.outcome) == std::mem::discriminant(&outcome);
+        let kind = std::mem::discriminant(&outcome);
+        let same = |before: &&Attempt| before.verb == verb && std::mem::discriminant(&before.outcome) == kind;
         let tries = pods.get(pod).filter(same).map_or(1, |before| before.tries.saturating_add(1));
         let pause = match &outcome {
             Outcome::Accepted => ACCEPTED,
@@ -38,7 +38,7 @@ impl Evictions {
         };
         let pause = SignedDuration::try_from(pause).unwrap_or_default();
         let again_at = now.saturating_add(pause).unwrap_or(now);
-        pods.insert(pod.to_owned(), Attempt { outcome, tries, again_at });
+        pods.insert(pod.to_owned(), Attempt { verb, outcome, tries, again_at });
     }
 
     /// The latest try of each pod, by its uid.
@@ -77,7 +77,7 @@ mod tests {
     fn refusals_pause_longer_each_time_up_to_a_bound_and_start_over_with_another_outcome() {
         let (evictions, now) = (Evictions::default(), Timestamp::UNIX_EPOCH);
         let pause = |outcome: Outcome| {
-            evictions.note("sm", "pod", outcome, now);
+            evictions.note("sm", "pod", Verb::Evict, outcome, now);
             evictions.of("sm")["pod"].again_at.duration_since(now).as_millis()
         };
         let pauses: Vec<i128> = (0..12).map(|_| pause(refused())).collect();
@@ -89,13 +89,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_otherwise_is_a_first_try() {
+        let (evictions, now) = (Evictions::default(), Timestamp::UNIX_EPOCH);
+        let failed = || Outcome::Failed { message: String::new() };
+        for _ in 0..5 {
+            evictions.note("sm", "pod", Verb::Evict, failed(), now);
+        }
+        evictions.note("sm", "pod", Verb::Delete, failed(), now);
+        assert_eq!(evictions.of("sm")["pod"].tries, 1);
+    }
+
+    #[test]
     fn objects_do_not_share_their_tries_and_are_forgotten() {
         let evictions = Evictions::default();
-        evictions.note("a", "pod", refused(), Timestamp::UNIX_EPOCH);
+        evictions.note("a", "pod", Verb::Evict, refused(), Timestamp::UNIX_EPOCH);
         assert!(evictions.of("b").is_empty());
         evictions.retain(|uid| uid != "a");
         assert!(evictions.of("a").is_empty());
-        evictions.note("a", "pod", refused(), Timestamp::UNIX_EPOCH);
+        evictions.note("a", "pod", Verb::Evict, refused(), Timestamp::UNIX_EPOCH);
         evictions.forget("a");
         assert!(evictions.of("a").is_empty());
     }

@@ -4,6 +4,7 @@
 //! of it, `apply` performs the effects, `status` says how things stand. This file only wires.
 
 pub mod apply;
+pub mod attempt;
 pub mod build;
 pub mod conditions;
 pub mod decide;

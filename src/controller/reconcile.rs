@@ -16,8 +16,8 @@ use crate::api::status::{DesiredState, ScheduledMachineStatus};
 use crate::capi::machine::Machine;
 use crate::capi::version::Capi;
 use crate::controller::apply::Apply;
+use crate::controller::attempt;
 use crate::controller::decide::decide;
-use crate::controller::decide::rule::schedule_instant;
 use crate::controller::effect::{Decision, Effect, Wake};
 use crate::controller::error::{Class, PassError, is_not_found};
 use crate::controller::expect::{Expectations, Written};
@@ -98,7 +98,7 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFail
         return Ok(Action::requeue(BEHIND));
     }
     let mut decision = decide(&snapshot);
-    let attempt = attempt(raw, &snapshot, &decision);
+    let attempt = attempt::describe(&snapshot, &raw.metadata.annotations, &decision);
     if let Some(left) = context.backoff.held(&snapshot.object.uid, &attempt) {
         context.turns.step_aside(&snapshot.object);
         return Ok(Action::requeue(sooner(&decision.wake, left)));
@@ -141,21 +141,6 @@ async fn wait_for_turn(
     let decision = decide(snapshot);
     write_status(context, raw, snapshot, &decision, &Report::default()).await?;
     Ok(wake(&decision.wake, spread(NET)))
-}
-
-/// What this pass is about to try, as far as it matters for waiting before it is tried again: an edit, another verdict
-/// or another step is another attempt.
-fn attempt(raw: &DynamicObject, snapshot: &Snapshot, decision: &Decision) -> String {
-    let meta = &raw.metadata;
-    let effects: Vec<&str> = decision.effects.iter().map(Effect::label).collect();
-    let ruling = &decision.ruling;
-    // The status tells the timetable under every rule, so its edge is worth a try of its own.
-    let timetable = snapshot.target.schedule.as_ref().ok();
-    let is_open = timetable.map(|schedule| schedule.is_active(schedule_instant(snapshot)));
-    format!(
-        "{:?} {:?} {:?} {is_open:?} {:?} {:?} {:?} {effects:?}",
-        meta.generation, meta.deletion_timestamp, meta.annotations, ruling.state, ruling.rule, ruling.manner
-    )
 }
 
 /// The live looks that some decisions need before anything is done.

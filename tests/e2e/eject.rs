@@ -102,12 +102,19 @@ async fn an_eject_cuts_a_grace_and_a_drain_short() {
     for (stage, grace) in [("Grace", "10m"), ("Drain", "0s")] {
         let over = json!({"gracefulShutdownTimeout": grace, "nodeDrainTimeout": "10m"});
         let yard = Yard::lent(&format!("eject-in-{}", stage.to_lowercase()), over).await;
-        yard.pod("kept", json!({})).await;
+        yard.pod("kept", slow(600)).await;
         yard.budget("keep", "kept").await;
         yard.close().await;
         yard.until(stage, |sm| sm.data["status"]["leaving"]["stage"] == stage).await;
         assert!(!yard.is_deleted());
-        ejected_in_time(&yard).await;
+        if stage == "Drain" {
+            // By then the next eviction is seconds away.
+            yard.until_evicted("kept", 5).await;
+        }
+        let killed = ejected_in_time(&yard).await;
+        let hurried = yard.until_pod_is_deleted("kept").await;
+        let after = hurried.received.duration_since(killed);
+        assert!(after < AT_ONCE, "in its {stage}: {after}: {}", yard.pod_calls());
         yard.until_machine_gone().await;
         let out = yard.world.until_settled(&yard.name, "Terminated").await;
         assert!(out.data["status"].get("timers").is_none());

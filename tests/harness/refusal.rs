@@ -1,4 +1,4 @@
-//! An API server that refuses to create something, as an admission webhook or a quota would.
+//! An API server that refuses to create or delete something, as an admission webhook or a quota would.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -26,6 +26,15 @@ pub struct Refusal {
 /// From now on the server answers 403 with `message` to whoever creates that resource (plural, without group)
 /// in that namespace. Returns when it does.
 pub async fn refuse_creates(plane: &Plane, namespace: &str, resource: &str, message: &str) -> Refusal {
+    refuse(plane, namespace, "CREATE", resource, message).await
+}
+
+/// The same for whoever deletes it.
+pub async fn refuse_deletes(plane: &Plane, namespace: &str, resource: &str, message: &str) -> Refusal {
+    refuse(plane, namespace, "DELETE", resource, message).await
+}
+
+async fn refuse(plane: &Plane, namespace: &str, verb: &str, resource: &str, message: &str) -> Refusal {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("refusal-{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let refusal = Refusal {
@@ -35,26 +44,25 @@ pub async fn refuse_creates(plane: &Plane, namespace: &str, resource: &str, mess
         lifted: false,
     };
     let client = plane.client().await;
-    refusal.install(&client, resource, message).await.expect("an admission policy");
+    refusal.install(&client, verb, resource, message).await.expect("an admission policy");
     refusal.until(&client, true).await;
     refusal
 }
 
 impl Refusal {
-    async fn install(&self, client: &Client, resource: &str, message: &str) -> Result<()> {
+    async fn install(&self, client: &Client, verb: &str, resource: &str, message: &str) -> Result<()> {
         let name = &self.name;
         // A ConfigMap of the policy's name is refused too: a dry run of one tells when the policy is in
         // force, without a valid object of every kind.
         let probe_only =
             format!("request.resource.resource == '{resource}' || object.metadata.name == '{name}'");
-        let create = ["CREATE"];
         let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
             "metadata": {"name": name},
             "spec": {
                 "failurePolicy": "Fail",
                 "matchConstraints": {"resourceRules": [
-                    {"apiGroups": ["*"], "apiVersions": ["*"], "resources": [resource], "operations": create},
-                    {"apiGroups": [""], "apiVersions": ["*"], "resources": ["configmaps"], "operations": create},
+                    {"apiGroups": ["*"], "apiVersions": ["*"], "resources": [resource], "operations": [verb]},
+                    {"apiGroups": [""], "apiVersions": ["*"], "resources": ["configmaps"], "operations": ["CREATE"]},
                 ]},
                 "matchConditions": [{"name": "resource-or-probe", "expression": probe_only}],
                 "validations": [{"expression": "false", "message": message, "reason": "Forbidden"}],
@@ -75,7 +83,7 @@ impl Refusal {
         Ok(())
     }
 
-    /// Ends it; returns when the server creates again.
+    /// Ends it; returns when the server does as it is asked again.
     pub async fn lift(mut self) {
         self.lifted = true;
         let client = client_from(&self.kubeconfig).await.expect("a client");

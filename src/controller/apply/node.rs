@@ -18,7 +18,7 @@ use crate::controller::error::{EffectError, is_not_found, words};
 use crate::controller::expect::Written;
 use crate::controller::observe;
 use crate::controller::report::Failure;
-use crate::controller::snapshot::pods::Outcome;
+use crate::controller::snapshot::pods::{Outcome, Verb};
 
 /// An eject waits for no workload cluster longer than 2 s, whatever the pass before it was waiting for.
 const CALL: Duration = Duration::from_millis(1200);
@@ -151,7 +151,7 @@ impl Apply<'_> {
             Ok(Err(error)) => Outcome::Failed { message: words(&error) },
             Err(late) => Outcome::Failed { message: late.to_string() },
         };
-        self.tried(pod, outcome);
+        self.tried(pod, Verb::Evict, outcome);
         Ok(())
     }
 
@@ -166,7 +166,7 @@ impl Apply<'_> {
             Ok(Err(error)) => Outcome::Failed { message: words(&error) },
             Err(late) => Outcome::Failed { message: late.to_string() },
         };
-        self.tried(pod, outcome);
+        self.tried(pod, Verb::Delete, outcome);
         Ok(())
     }
 
@@ -175,7 +175,7 @@ impl Apply<'_> {
         Ok(Api::namespaced(client.clone(), &pod.namespace))
     }
 
-    fn tried(&self, pod: &PodEdit, outcome: Outcome) {
+    fn tried(&self, pod: &PodEdit, verb: Verb, outcome: Outcome) {
         let (namespace, name) = (&pod.namespace, &pod.name);
         match &outcome {
             Outcome::Accepted => tracing::info!(namespace, name, "pod is to go"),
@@ -184,7 +184,7 @@ impl Apply<'_> {
                 tracing::warn!(namespace, name, message, "pod cannot be made to go");
             }
         }
-        self.evictions.note(&self.snapshot.object.uid, &pod.uid, outcome, observe::now());
+        self.evictions.note(&self.snapshot.object.uid, &pod.uid, verb, outcome, observe::now());
     }
 }
 

@@ -11,7 +11,7 @@ use crate::controller::decide::leave::{Backstop, Clock, delete, going, hold_off,
 use crate::controller::decide::rule::Ruling;
 use crate::controller::decide::{Plan, held_up};
 use crate::controller::effect::{Effect, Wake};
-use crate::controller::snapshot::pods::{Pod, Pods};
+use crate::controller::snapshot::pods::{Pod, Pods, Verb};
 use crate::controller::snapshot::{Node, Snapshot};
 use crate::workload::Reach;
 
@@ -45,7 +45,15 @@ enum Step<'a> {
 }
 
 pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine, clock: &Clock) -> Plan {
-    let delete = |backstop: Backstop| delete(snapshot, ruling, machine, clock, backstop);
+    let delete = |backstop: Backstop| {
+        let mut plan = delete(snapshot, ruling, machine, clock, backstop);
+        // Where the DELETE is refused the next pass must see what this one saw, or it would take itself for another
+        // step, one that may be tried at once.
+        if snapshot.pods != Pods::Unasked {
+            plan.pods_of.clone_from(&machine.node);
+        }
+        plan
+    };
     match step(snapshot, machine, clock) {
         Step::Over | Step::Empty { left: true } => delete(Backstop::LeftOut),
         Step::HandOver | Step::Empty { left: false } => delete(Backstop::Drains),
@@ -146,8 +154,8 @@ fn evict(snapshot: &Snapshot, clock: &Clock, node: &Node, pods: &[&Pod], plan: &
         plan.wake = Wake::at(snapshot.now);
         return;
     }
-    let again_at = to_go.iter().filter_map(|pod| pod.again_at(snapshot.now)).min();
-    to_go.retain(|pod| pod.is_due(snapshot.now));
+    let again_at = to_go.iter().filter_map(|pod| pod.again_at(Verb::Evict, snapshot.now)).min();
+    to_go.retain(|pod| pod.is_due(Verb::Evict, snapshot.now));
     // The least important first, as a kubelet does that shuts down.
     to_go.sort_by_key(|pod| pod.priority);
     plan.effects.extend(to_go.iter().take(AT_ONCE).map(|pod| Effect::Evict(pod_edit(pod))));

@@ -13,7 +13,7 @@ use crate::controller::decide::drain::AT_ONCE;
 use crate::controller::decide::leave::{Clock, Deleting, edit, going, leaving, reachable_node};
 use crate::controller::decide::rule::Ruling;
 use crate::controller::effect::{Effect, PodEdit, Wake};
-use crate::controller::snapshot::pods::{Pod, Pods};
+use crate::controller::snapshot::pods::{Pod, Pods, Verb};
 use crate::controller::snapshot::{Node, Snapshot};
 
 /// What a pod gets; one that ends already with more is hurried.
@@ -45,8 +45,8 @@ pub(super) fn node_half(snapshot: &Snapshot, plan: &mut Plan) {
     let Pods::Known(pods) = &snapshot.pods else { return };
     let is_to_go = |pod: &&Pod| !pod.stays() && pod.ending.is_none_or(|grace| grace > GRACE_SECONDS);
     let to_go = pods.iter().filter(is_to_go);
-    let again_at = to_go.clone().filter_map(|pod| pod.again_at(snapshot.now)).min();
-    let mut due = to_go.filter(|pod| pod.is_due(snapshot.now)).peekable();
+    let again_at = to_go.clone().filter_map(|pod| pod.again_at(Verb::Delete, snapshot.now)).min();
+    let mut due = to_go.filter(|pod| pod.is_due(Verb::Delete, snapshot.now)).peekable();
     plan.wake = if due.peek().is_some() { Wake::at(snapshot.now) } else { plan.wake.or(again_at) };
     plan.effects.extend(due.take(AT_ONCE).map(|pod| Effect::DeletePod(pod_edit(pod))));
 }

@@ -184,7 +184,11 @@ fn wait_for_deletion(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) ->
     let said = Deleting::read(snapshot, machine);
     let stage = if said.reason == "NodeDraining" { LeavingStage::Drain } else { LeavingStage::Deletion };
     let mut plan = Plan::new(going(said.reason, said.message, ruling), clock.timers(snapshot));
-    plan.effects.extend(build::machine_farewell(snapshot, machine, false, false));
+    let may_drain = !said.is_past_drain && machine.node.is_some() && ruling.rule != Rule::ClusterDeleting;
+    // Cluster API counts its limit from its own start: what was spent before would be paid again.
+    let is_over = may_drain && snapshot.now >= clock.drain_ends_at;
+    plan.effects.extend(build::machine_farewell(snapshot, machine, is_over, false));
+    plan.wake = Wake::never().or(Some(clock.drain_ends_at).filter(|_| may_drain && !is_over));
     plan.leaving = Some(leaving(snapshot, &clock, stage, said.blockers));
     plan
 }
@@ -194,7 +198,19 @@ pub(super) struct Deleting {
     pub(super) reason: &'static str,
     pub(super) message: String,
     pub(super) blockers: Vec<Blocker>,
+    /// Whatever is left of its deletion, it is no drain.
+    is_past_drain: bool,
 }
+
+/// Reasons of Cluster API's condition `Deleting` after its drain.
+const PAST_THE_DRAIN: [&str; 6] = [
+    "WaitingForVolumeDetach",
+    "WaitingForPreTerminateHook",
+    "WaitingForInfrastructureDeletion",
+    "WaitingForBootstrapDeletion",
+    "DeletingNode",
+    "DeletionCompleted",
+];
 
 impl Deleting {
     pub(super) fn read(snapshot: &Snapshot, machine: &Machine) -> Self {
@@ -205,6 +221,8 @@ impl Deleting {
             Some("DrainingNode") => "NodeDraining",
             _ => "WaitingForMachineDeletion",
         };
+        let is_past_drain =
+            deleting.is_some_and(|condition| PAST_THE_DRAIN.contains(&condition.reason.as_str()));
         let blocker = deleting.filter(|_| !detail.is_empty()).map(|condition| Blocker {
             kind: "Machine".to_owned(),
             namespace: Some(snapshot.object.namespace.clone()),
@@ -220,7 +238,7 @@ impl Deleting {
             "" => "waiting for Cluster API to delete the Machine".to_owned(),
             text => text.to_owned(),
         };
-        Self { reason, message, blockers: blocker.into_iter().collect() }
+        Self { reason, message, blockers: blocker.into_iter().collect(), is_past_drain }
     }
 }
 

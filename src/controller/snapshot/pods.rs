@@ -52,12 +52,23 @@ pub struct Pod {
 /// A try to make a pod go, as far as the next one depends on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
+    /// What was asked.
+    pub verb: Verb,
     /// What became of it.
     pub outcome: Outcome,
-    /// How many there were of that outcome in a row.
+    /// How many there were of that verb and outcome in a row.
     pub tries: u32,
     /// Not again before.
     pub again_at: Timestamp,
+}
+
+/// How a pod is made to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// As its budgets allow, and with its own grace.
+    Evict,
+    /// At once.
+    Delete,
 }
 
 /// What became of a try.
@@ -84,13 +95,14 @@ impl Pod {
     }
 
     /// Whether another try may be made.
-    pub fn is_due(&self, now: Timestamp) -> bool {
-        self.again_at(now).is_none()
+    pub fn is_due(&self, verb: Verb, now: Timestamp) -> bool {
+        self.again_at(verb, now).is_none()
     }
 
-    /// When another try may be made, if not now.
-    pub fn again_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let at = self.tried.as_ref()?.again_at;
+    /// When another try may be made, if not now. What was asked otherwise puts nothing off: an eject hurries a pod that
+    /// a budget keeps from eviction.
+    pub fn again_at(&self, verb: Verb, now: Timestamp) -> Option<Timestamp> {
+        let at = self.tried.as_ref().filter(|tried| tried.verb == verb)?.again_at;
         (at > now && at.duration_since(now) <= LONGEST_PAUSE).then_some(at)
     }
 }

@@ -3,6 +3,7 @@
 mod budgets;
 mod left_to_capi;
 mod midway;
+mod refused;
 pub mod yard;
 
 use jiff::{SignedDuration, Timestamp};

@@ -138,6 +138,34 @@ impl Yard {
         self.pod_calls().only(|call| call.resource == "pods/eviction")
     }
 
+    /// Waits for so many tries of the controller to evict a pod.
+    pub async fn until_evicted(&self, pod: &str, tries: usize) {
+        let tried = move |calls: &Calls| calls.only(|call| call.resource == "pods/eviction").len() >= tries;
+        self.until_asked(pod, "evicted", tried).await;
+    }
+
+    /// Waits for the controller's DELETE of a pod.
+    pub async fn until_pod_is_deleted(&self, pod: &str) -> Call {
+        let deleted = |calls: &Calls| calls.on("pods").verb("delete").accepted();
+        let calls = self.until_asked(pod, "deleted", move |calls| !deleted(calls).is_empty()).await;
+        deleted(&calls).iter().next().unwrap().clone()
+    }
+
+    /// Until the controller's calls for that pod are so.
+    async fn until_asked(&self, pod: &str, what: &str, so: impl Fn(&Calls) -> bool) -> Calls {
+        let audit = self.world.tenant.planes().workload().audit();
+        let (namespace, user) =
+            (self.world.tenant.namespace.clone(), self.world.tenant.workload_user.clone());
+        let pod = pod.to_owned();
+        let ours = move |calls: &Calls| {
+            let calls = calls.by(&user).within(&namespace).named(&pod);
+            calls.only(|call| call.user_agent.starts_with("5spot/"))
+        };
+        let told = ours.clone();
+        let calls = audit.until(self.world.workload_mark, what, PATIENCE, move |calls| so(&told(calls)));
+        ours(&calls.await)
+    }
+
     /// Cluster API's: it has the same kubeconfig, and another user agent.
     pub fn evictions_by_capi(&self) -> Calls {
         let audit = self.world.tenant.planes().workload().audit();

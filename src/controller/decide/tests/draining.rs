@@ -7,7 +7,7 @@ use super::given::{Given, given, t};
 use crate::api::status::{DesiredState, LeavingStage, MOST_BLOCKERS};
 use crate::capi::drain_rules::DrainRule;
 use crate::controller::effect::Effect;
-use crate::controller::snapshot::pods::{Attempt, Outcome, Pod, Pods};
+use crate::controller::snapshot::pods::{Attempt, Outcome, Pod, Pods, Verb};
 use crate::workload::Reach;
 
 pub(super) fn pod(name: &str) -> Pod {
@@ -23,9 +23,9 @@ pub(super) fn ending(name: &str, grace: i64) -> Pod {
     Pod { ending: Some(grace), ..pod(name) }
 }
 
-fn refused(name: &str, again_at: &str) -> Pod {
+pub(super) fn refused(name: &str, again_at: &str) -> Pod {
     let outcome = Outcome::Refused { budgets: vec!["keep".to_owned()] };
-    Pod { tried: Some(Attempt { outcome, tries: 1, again_at: t(again_at) }), ..pod(name) }
+    Pod { tried: Some(Attempt { verb: Verb::Evict, outcome, tries: 1, again_at: t(again_at) }), ..pod(name) }
 }
 
 /// At 18:06, in the middle of its drain: cordoned, and on record that eviction has begun.
@@ -103,6 +103,23 @@ fn cluster_apis_drain_is_left_out_where_it_would_wait_for_what_is_left() {
     assert!(excluded(&draining(vec![pod("a")]).at("18:10")), "the time is over: not paid twice");
     assert!(excluded(&draining(vec![pod("a")]).edit("/nodeDrainTimeout", json!("0s"))));
     assert!(excluded(&draining(vec![pod("a")]).edit("/nodeDrainTimeout", json!("30s"))), "shortened");
+}
+
+/// A DELETE that is refused is tried again on the same sight of the Node, or each try would look like a first one.
+#[test]
+fn the_pods_stay_in_sight_until_the_machine_is_being_deleted() {
+    let sees = |given: &Given| given.decide().pods_of.is_some();
+    for (name, given) in [
+        ("empty", draining(vec![])),
+        ("a finished one is left", draining(vec![Pod { is_finished: true, ..pod("a") }])),
+        ("the time is over", draining(vec![pod("a")]).at("18:10")),
+        ("left to Cluster API", draining(vec![pod("a")]).with(|s| s.drain_rules = None)),
+    ] {
+        assert!(given.effects().contains(&"delete_machine") && sees(&given), "{name}");
+        assert!(!sees(&given.deleting("DeletingNode", "")), "{name}");
+    }
+    let unasked = draining(vec![]).at("18:10").with(|s| s.pods = Pods::Unasked);
+    assert!(unasked.effects().contains(&"delete_machine") && !sees(&unasked), "not for a DELETE alone");
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use k8s_openapi::api::core::v1::Taint;
 use serde_json::json;
 
-use super::draining::{asked, draining, ending, pod};
-use super::given::{Given, SM, given};
+use super::draining::{asked, draining, ending, pod, refused};
+use super::given::{Given, SM, given, t};
 use crate::api::condition::Phase;
 use crate::api::status::LeavingStage;
 use crate::controller::effect::Effect;
-use crate::controller::snapshot::pods::{Pod, Pods};
+use crate::controller::snapshot::pods::{Attempt, Outcome, Pod, Pods, Verb};
 use crate::workload::Reach;
 
 fn kill(given: Given) -> Given {
@@ -88,6 +88,18 @@ fn the_filter_is_the_drains_and_one_that_is_ending_is_hurried_once() {
     ];
     let killed = kill(given().lent().with(|s| s.pods = Pods::Known(pods)));
     assert_eq!(asked(&killed), ["delete a", "delete slow"]);
+}
+
+#[test]
+fn the_pause_of_an_eviction_puts_no_deletion_off_and_that_of_a_deletion_does() {
+    let after = |verb: Verb| {
+        let tried = Attempt { verb, outcome: Outcome::Accepted, tries: 1, again_at: t("18:07") };
+        kill(draining(vec![Pod { tried: Some(tried), ..pod("a") }]))
+    };
+    assert_eq!(asked(&kill(draining(vec![refused("a", "18:07")]))), ["delete a"]);
+    assert_eq!(asked(&after(Verb::Evict)), ["delete a"]);
+    assert!(asked(&after(Verb::Delete)).is_empty());
+    assert_eq!(asked(&after(Verb::Delete).at("18:07")), ["delete a"]);
 }
 
 #[test]

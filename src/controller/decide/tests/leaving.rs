@@ -291,7 +291,9 @@ fn wakes_are_the_end_of_the_grace_the_promise_and_the_next_edge() {
     assert_eq!(wakes(&given().lent()), t("18:00"));
     assert_eq!(wakes(&given().lent().at("18:01")), t("18:05"));
     assert_eq!(wakes(&given().lent().at("18:06")), promised, "deleting");
-    assert_eq!(wakes(&given().lent().at("18:06").deleting("DrainingNode", "")), promised);
+    let drains = |given: Given| given.deleting("DrainingNode", "");
+    assert_eq!(wakes(&drains(given().lent().at("18:06"))), t("18:10"), "the end of its drain");
+    assert_eq!(wakes(&drains(given().lent().at("18:10"))), promised);
     let left = given().at("18:06").with(|s| {
         s.children[0].object = Some(ChildObject { deleting: true, ..own_child() });
         s.status.timers = Some(Timers { shutdown_started_at: Some(t("18:00")), ..Timers::default() });
@@ -300,6 +302,25 @@ fn wakes_are_the_end_of_the_grace_the_promise_and_the_next_edge() {
     assert_eq!(wakes(&given().lent().at("18:11")), t("2026-11-03T09:00:00Z"));
     let disabled = given().set("/schedule/enabled", json!(false));
     assert_eq!(wakes(&disabled), t("18:00"), "inSchedule follows the timetable under every rule");
+}
+
+#[test]
+fn cluster_apis_drain_ends_with_the_limit_whenever_it_began() {
+    let says = |reason: &'static str| given().lent().at("18:10").deleting(reason, "");
+    for reason in ["Deleting", "WaitingForPreDrainHook", "DrainingNode", "InternalError"] {
+        assert_eq!(says(reason).effects(), ["patch_machine"], "{reason}");
+        assert!(says(reason).at("18:09").effects().is_empty(), "{reason}");
+        let Effect::PatchMachine { patch, .. } = &says(reason).decide().effects[0] else { panic!() };
+        let annotations = patch["metadata"]["annotations"].as_object().unwrap();
+        let keys: Vec<&String> = annotations.keys().collect();
+        assert_eq!(keys, ["machine.cluster.x-k8s.io/exclude-node-draining"], "volumes are waited for");
+    }
+    for reason in ["WaitingForVolumeDetach", "WaitingForInfrastructureDeletion", "DeletingNode"] {
+        assert!(says(reason).effects().is_empty(), "{reason}: it drains no more");
+    }
+    assert!(no_node(says("Deleting")).effects().is_empty(), "nothing to drain");
+    let going = says("Deleting").with(|s| s.cluster.as_mut().unwrap().deleting = true);
+    assert!(going.effects().is_empty(), "Cluster API drains no Node of such a Cluster");
 }
 
 #[test]

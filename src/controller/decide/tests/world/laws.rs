@@ -252,6 +252,7 @@ impl World {
         for act in [
             Act::Clock(0),
             Act::Reach(true),
+            Act::Refuse(false),
             Act::Budget(false),
             Act::Stuck(false),
             Act::Label(false),

@@ -1,12 +1,13 @@
 //! Simulated weeks of one ScheduledMachine: the laws of the core, under random edits and faults.
 //!
 //! `model` is the API servers and Cluster API, `pods` what runs on the Node, `shell` is the pass with everything that can
-//! go wrong in it, `laws` says what must hold at every step, `holds` makes holds, and this file deals the cards.
+//! go wrong in it, `retries` what follows one that failed, `laws` says what must hold at every step, `holds` makes holds, and this file deals the cards.
 
 mod holds;
 mod laws;
 mod model;
 mod pods;
+mod retries;
 mod shell;
 mod told;
 
@@ -33,6 +34,7 @@ enum Act {
     Adopt,
     Foreign(bool),
     KeepNode,
+    Refuse(bool),
     Reach(bool),
     Pods(usize),
     Budget(bool),
@@ -107,6 +109,7 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => Just(Act::Adopt),
         1 => any::<bool>().prop_map(Act::Foreign),
         1 => Just(Act::KeepNode),
+        1 => any::<bool>().prop_map(Act::Refuse),
         1 => any::<bool>().prop_map(Act::Reach),
         4 => (1..20_usize).prop_map(Act::Pods),
         1 => any::<bool>().prop_map(Act::Budget),
@@ -189,6 +192,40 @@ fn a_settled_world_is_left_alone() {
         world.act(Act::Wait(1800));
         world.rests(100);
     }
+}
+
+/// At the end of a drain, in one that was cut short, and in an eject.
+#[test]
+fn a_refused_deletion_is_tried_at_intervals_whatever_was_seen_before_it() {
+    for (pods, limit, kill) in [(0, 0, false), (1, 0, false), (3, 0, false), (3, 600, false), (3, 0, true)] {
+        let mut world = model::World::new(t("08:00"));
+        world.act(Act::Wait(2 * 3600));
+        world.act(Act::Pods(pods));
+        world.act(Act::Refuse(true));
+        world.act(Act::Budget(limit > 0));
+        world.act(Act::Edit("/killSwitch", json!(kill)));
+        world.act(Act::Edit("/schedule/enabled", json!(false)));
+        world.act(Act::Wait(3000));
+        assert!(world.live.host.is_some(), "refused");
+        world.calm();
+    }
+}
+
+/// What is handed to Cluster API late gets what is left of the limit, not all of it once more.
+#[test]
+fn a_limit_is_not_paid_twice_after_a_late_hand_over() {
+    let mut world = model::World::new(t("08:00"));
+    world.act(Act::Wait(2 * 3600));
+    world.act(Act::Pods(2));
+    world.act(Act::Budget(true));
+    world.act(Act::Edit("/schedule/enabled", json!(false)));
+    // Five minutes of grace, and all but half a minute of the drain.
+    world.act(Act::Wait(570));
+    assert!(world.live.host.as_ref().is_some_and(|host| host.machine.deleted_at.is_none()));
+    world.act(Act::Label(true));
+    assert!(world.live.host.as_ref().is_some_and(|host| host.machine.deleted_at.is_some()));
+    world.act(Act::Wait(40));
+    assert!(world.live.host.is_none(), "{:#}", world.status);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Act;
 use super::laws::Truth;
 use super::pods::PodWorld;
+use super::retries::Held;
 use super::shell::Fault;
 use crate::api::names;
 use crate::capi::kinds::Role;
@@ -62,6 +63,8 @@ pub(super) struct World {
     pub(super) is_reachable: bool,
     pub(super) is_served: bool,
     pub(super) keeps_node: bool,
+    /// A webhook, or a right that somebody took away: Machines are neither edited nor deleted by the controller.
+    pub(super) is_refusing: bool,
     pub(super) ours: BTreeSet<String>,
     pub(super) pods: PodWorld,
     uids: u32,
@@ -71,6 +74,7 @@ pub(super) struct World {
     pub(super) down_until: Timestamp,
     pub(super) fault: Option<Fault>,
     pub(super) lags: bool,
+    pub(super) held: Option<Held>,
     pub(super) stale: Option<Shown>,
     /// The last pass saw what is, and had nothing to do.
     pub(super) is_settled: bool,
@@ -118,6 +122,7 @@ impl World {
             is_reachable: true,
             is_served: true,
             keeps_node: false,
+            is_refusing: false,
             ours: BTreeSet::new(),
             pods: PodWorld::default(),
             uids: 0,
@@ -126,6 +131,7 @@ impl World {
             down_until: real,
             fault: None,
             lags: false,
+            held: None,
             stale: None,
             is_settled: false,
             truth: Truth::default(),
@@ -178,6 +184,7 @@ impl World {
                 }
             }
             Act::Foreign(there) => self.foreign(there),
+            Act::Refuse(refuses) => self.is_refusing = refuses,
             Act::KeepNode => self.keeps_node = true,
             Act::Reach(reachable) => {
                 self.is_reachable = reachable;

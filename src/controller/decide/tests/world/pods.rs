@@ -8,7 +8,7 @@ use super::model::World;
 use super::shell::refused;
 use crate::controller::effect::{Decision, PodEdit};
 use crate::controller::report::Failure;
-use crate::controller::snapshot::pods::{Attempt, Outcome, Pod, Pods};
+use crate::controller::snapshot::pods::{Attempt, Outcome, Pod, Pods, Verb};
 
 /// Seconds that an evicted pod takes to end.
 const GRACE: i64 = 30;
@@ -102,7 +102,7 @@ impl World {
             self.end(edit, GRACE);
             Outcome::Accepted
         };
-        self.tried(edit, outcome);
+        self.tried(edit, Verb::Evict, outcome);
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl World {
             return Err(refused("NotConnected"));
         }
         self.end(edit, 1);
-        self.tried(edit, Outcome::Accepted);
+        self.tried(edit, Verb::Delete, Outcome::Accepted);
         Ok(())
     }
 
@@ -125,9 +125,9 @@ impl World {
         }
     }
 
-    fn tried(&mut self, edit: &PodEdit, outcome: Outcome) {
+    fn tried(&mut self, edit: &PodEdit, verb: Verb, outcome: Outcome) {
         let again_at = self.wall() + SignedDuration::from_secs(5);
-        self.pods.tried.insert(edit.uid.clone(), Attempt { outcome, tries: 1, again_at });
+        self.pods.tried.insert(edit.uid.clone(), Attempt { verb, outcome, tries: 1, again_at });
     }
 
     /// Pods end, and go with their Node; true if any did.

@@ -10,6 +10,7 @@ use crate::api::status::{ObjectRef, ScheduledMachineStatus};
 use crate::capi::kinds::Role;
 use crate::capi::machine::{DeletionLimits, Machine};
 use crate::capi::version::{Capi, Version};
+use crate::controller::attempt::describe;
 use crate::controller::decide::decide;
 use crate::controller::decide::tests::given::{SM, child};
 use crate::controller::effect::{Effect, NodeEdit};
@@ -43,6 +44,8 @@ pub(super) enum Pass {
     Moved,
     /// It comes back after a while.
     Failed,
+    /// What failed is not tried again yet.
+    Held,
 }
 
 pub(super) fn refused(reason: &'static str) -> Failure {
@@ -50,39 +53,6 @@ pub(super) fn refused(reason: &'static str) -> Failure {
 }
 
 impl World {
-    /// Lets time go by, with passes when something calls for one.
-    pub(super) fn run(&mut self, seconds: i64) {
-        let end = self.after(seconds);
-        let mut spins = 0;
-        loop {
-            let due = self.wake.is_some_and(|at| at <= self.real) && self.down_until <= self.real;
-            if due && self.exists {
-                self.wake = None;
-                let pass = self.pass();
-                spins += 1;
-                assert!(spins < 60, "passes without end at {}: {:#}", self.real, self.status);
-                match pass {
-                    Pass::Moved => self.wake = Some(self.real),
-                    Pass::Failed => self.wake = Some(self.after(5)),
-                    Pass::Rest => {}
-                }
-                continue;
-            }
-            let wake = self.wake.filter(|_| self.exists).map(|at| at.max(self.down_until));
-            let next = [wake, self.next_event()].into_iter().flatten().min();
-            let Some(next) = next.filter(|at| *at <= end) else { break };
-            self.timetable_is_fresh(next);
-            if next > self.real {
-                (self.real, spins) = (next, 0);
-            }
-            self.sample();
-            self.happen();
-        }
-        self.timetable_is_fresh(end);
-        self.real = end;
-        self.sample();
-    }
-
     pub(super) fn snapshot(&self, shown: &Shown) -> Snapshot {
         let target = shown.target.clone();
         let status: ScheduledMachineStatus = serde_json::from_value(self.status.clone()).unwrap();
@@ -130,6 +100,10 @@ impl World {
         let shown = self.stale.take().unwrap_or_else(|| self.live.clone());
         let snapshot = self.snapshot(&shown);
         let decision = decide(&snapshot);
+        let attempt = describe(&snapshot, &"", &decision);
+        if self.is_held(&attempt, decision.wake) {
+            return Pass::Held;
+        }
         self.obeys(&snapshot, &decision);
         let is_stale = shown.object != self.live.object || self.is_lifted(&decision);
         if decision.effects.iter().any(Effect::is_destructive) && is_stale {
@@ -150,6 +124,7 @@ impl World {
             }
             let done = match how {
                 Some(How::FailBefore) => Err(refused("ApiTimeout")),
+                _ if self.refuses(effect) => Err(refused("Forbidden")),
                 _ => self.perform(effect, &snapshot),
             };
             let done = match how {
@@ -180,8 +155,9 @@ impl World {
             assert_eq!(self.status, after, "a merge patch of the difference");
         }
         if report.failure.is_some() || report.node_failure.is_some() {
-            return Pass::Failed;
+            return self.failed(attempt, decision.wake, change.is_some());
         }
+        self.held = None;
         if change.is_some() || !decision.effects.is_empty() {
             return Pass::Moved;
         }
@@ -194,8 +170,13 @@ impl World {
         Pass::Rest
     }
 
+    fn refuses(&self, effect: &Effect) -> bool {
+        self.is_refusing && matches!(effect, Effect::PatchMachine { .. } | Effect::DeleteMachine { .. })
+    }
+
     fn died(&mut self) -> Pass {
         self.pods.forget();
+        self.held = None;
         Pass::Moved
     }
 
