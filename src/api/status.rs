@@ -234,6 +234,10 @@ pub struct Timers {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Instant")]
     pub drain_started_at: Option<Timestamp>,
+    /// Since when it is to leave at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Instant")]
+    pub eject_started_at: Option<Timestamp>,
     /// The owner asked for it back.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Instant")]

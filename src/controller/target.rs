@@ -23,7 +23,7 @@ use crate::schedule::{Fault, Schedule};
 const HOST_ALLOWANCE: Duration = Duration::from_secs(600);
 /// Volumes are waited for this long unless the user says otherwise; 0 would mean for ever.
 const VOLUME_DETACH_DEFAULT: Duration = Duration::from_secs(60);
-/// What Cluster API and the provider take to delete a Machine whose Node is empty: seconds, as measured, with room.
+/// What Cluster API and the provider take to delete a Machine whose Node is empty and has no volumes: seconds, as measured, with room.
 pub const DELETION_ALLOWANCE: SignedDuration = SignedDuration::from_secs(30);
 /// The predecessor's default for grace and drain.
 const FIVE_MINUTES: Duration = Duration::from_secs(300);
@@ -164,9 +164,14 @@ impl Target {
         kubeconfig(spec, &mut Vec::new())
     }
 
-    /// From the end of a window to the promised hand-back: grace, drain, and what the deletion itself takes.
+    /// From the end of a window to the promised hand-back: grace, drain, volumes, and what the deletion itself takes.
     pub fn hand_back_span(&self) -> SignedDuration {
-        self.grace.as_signed() + self.drain.as_signed() + DELETION_ALLOWANCE
+        self.grace.as_signed() + self.drain.as_signed() + self.volume_span() + DELETION_ALLOWANCE
+    }
+
+    /// How long Cluster API may wait for volumes between the drain and the host.
+    pub fn volume_span(&self) -> SignedDuration {
+        SignedDuration::from_secs(i64::try_from(self.limits.volume_detach).unwrap_or(i64::MAX))
     }
 
     /// Everything that is wrong with the spec, in the order of its fields.

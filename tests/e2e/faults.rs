@@ -244,7 +244,7 @@ async fn edits_of_the_grace_in_its_middle_act_at_once() {
     world.edit(&name, json!({"gracefulShutdownTimeout": "20m", "nodeDrainTimeout": "7s"})).await;
     let longer =
         world.until(&name, "longer", |sm| instant(sm, "/status/leaving/graceEndsAt") == ends(20)).await;
-    let promised = ends(20).map(|at| at + SignedDuration::from_secs(7 + 30));
+    let promised = ends(20).map(|at| at + SignedDuration::from_secs(7 + 60 + 30));
     assert_eq!(instant(&longer, "/status/handBackBy"), promised);
 
     let at = Timestamp::now();

@@ -80,7 +80,7 @@ async fn at_the_edge_it_opens_and_at_the_next_edge_it_closes() {
     let lent = world.until_settled(&name, "Active").await;
     assert_eq!(instant(&lent, "/status/decision/since"), Some(opens));
     assert_eq!(instant(&lent, "/status/decision/until"), Some(closes));
-    assert_eq!(instant(&lent, "/status/handBackBy"), Some(closes + SignedDuration::from_secs(40)));
+    assert_eq!(instant(&lent, "/status/handBackBy"), Some(closes + SignedDuration::from_secs(100)));
     assert_eq!(said(&lent, "Scheduled").0, "ExceptionActive");
 
     let back = world.until_settled(&name, "Inactive").await;

@@ -52,6 +52,8 @@ pub(super) fn is_past_return(snapshot: &Snapshot) -> bool {
 /// Where leaving is timed from, and how long each step may take.
 pub(super) struct Clock {
     pub(super) since: Timestamp,
+    /// Since when it is to leave at once, if it is.
+    ejecting_since: Option<Timestamp>,
     pub(super) grace_ends_at: Timestamp,
     pub(super) drain_ends_at: Timestamp,
     pub(super) gone_by: Timestamp,
@@ -62,10 +64,11 @@ impl Clock {
         let since = started_at(snapshot, ruling);
         let after = |at: Timestamp, span: SignedDuration| at.saturating_add(span).unwrap_or(at);
         if ruling.manner == Manner::Eject || ruling.rule == Rule::ClusterDeleting {
-            // From the rule on, not from the leaving: a kill switch late in a grace is not late itself.
-            let at_once = ruling.rule_since.max(since);
+            // From then on, not from the leaving: a kill switch late in a grace is not late itself.
+            let ejecting_since = ejecting_since(snapshot, ruling);
+            let at_once = ejecting_since.unwrap_or(ruling.rule_since).max(since);
             let gone_by = after(at_once, DELETION_ALLOWANCE);
-            return Self { since, grace_ends_at: since, drain_ends_at: since, gone_by };
+            return Self { since, ejecting_since, grace_ends_at: since, drain_ends_at: since, gone_by };
         }
         let target = &snapshot.target;
         let timers = snapshot.status.timers.as_ref();
@@ -76,14 +79,36 @@ impl Clock {
             None => after(since, target.grace.as_signed()),
         };
         let drain_ends_at = after(grace_ends_at, target.drain.as_signed());
-        Self { since, grace_ends_at, drain_ends_at, gone_by: after(drain_ends_at, DELETION_ALLOWANCE) }
+        // Cluster API waits for volumes before it turns to the host.
+        let gone_by = after(after(drain_ends_at, target.volume_span()), DELETION_ALLOWANCE);
+        Self { since, ejecting_since: None, grace_ends_at, drain_ends_at, gone_by }
     }
 
     /// As they are to be stored.
     pub(super) fn timers(&self, snapshot: &Snapshot) -> Timers {
         let before = snapshot.status.timers.clone().unwrap_or_default();
-        Timers { shutdown_started_at: Some(self.since), ..before }
+        Timers { shutdown_started_at: Some(self.since), eject_started_at: self.ejecting_since, ..before }
     }
+}
+
+/// The stored instant; else now, unless its rule asks for nothing but that. A kill switch in the middle of a deletion
+/// changes how the machine leaves, not the rule by which it does.
+fn ejecting_since(snapshot: &Snapshot, ruling: &Ruling) -> Option<Timestamp> {
+    let stored = snapshot.status.timers.as_ref().and_then(|timers| timers.eject_started_at);
+    let begins = match ruling.rule {
+        Rule::KillSwitch | Rule::Reclaim => ruling.rule_since,
+        Rule::Deletion
+        | Rule::ClusterDeleting
+        | Rule::Disabled
+        | Rule::Hold
+        | Rule::Paused
+        | Rule::ScheduleInvalid
+        | Rule::Exception
+        | Rule::Window
+        | Rule::OutsideWindows => snapshot.now,
+    };
+    let since = stored.filter(|at| is_credible(*at, snapshot.now)).unwrap_or(begins);
+    (ruling.manner == Manner::Eject).then_some(since)
 }
 
 fn is_credible(at: Timestamp, now: Timestamp) -> bool {

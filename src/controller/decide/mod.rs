@@ -153,6 +153,7 @@ fn frozen(snapshot: &Snapshot, reason: &'static str, message: &str) -> Plan {
         stalled: false,
     };
     let before = snapshot.status.timers.clone().unwrap_or_default();
-    let timers = Timers { shutdown_started_at: None, drain_started_at: None, ..before };
+    let timers =
+        Timers { shutdown_started_at: None, drain_started_at: None, eject_started_at: None, ..before };
     Plan::new(standing, timers)
 }

@@ -96,7 +96,8 @@ fn whole_status() -> Value {
             "source": {"kind": "ScheduledMachine", "name": "n", "uid": "u", "fieldPath": "spec.schedule.windows[0]"},
             "message": "window 1",
         },
-        "timers": {"openStartedAt": at, "shutdownStartedAt": at, "drainStartedAt": at, "reclaimedAt": at},
+        "timers": {"openStartedAt": at, "shutdownStartedAt": at, "drainStartedAt": at, "ejectStartedAt": at,
+                   "reclaimedAt": at},
         "leaving": {
             "since": at, "stage": "Drain", "graceEndsAt": at, "drainEndsAt": at, "goneBy": at,
             "blockedBy": [{"kind": "Pod", "namespace": "ns", "name": "n", "reason": "budget"}],

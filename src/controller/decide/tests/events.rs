@@ -54,6 +54,6 @@ fn another_trouble_is_told_and_the_same_is_not() {
 #[test]
 fn a_late_hand_back_is_a_warning_of_its_own() {
     let going = given().lent().at("18:06").deleting("DrainingNode", "").passed();
-    let late = going.at("2026-11-02T18:10:30Z");
+    let late = going.at("2026-11-02T18:11:30Z");
     tells(&late, "Warning", "HandBackOverdue", "promised to its owner by 2026-11-02T18");
 }

@@ -70,7 +70,7 @@ fn a_hold_that_was_announced_counts_from_its_start_also_after_an_outage() {
     let announced = held(given().lent(), made).passed();
     let status = &announced.s.status;
     assert_eq!(status.next.as_ref().map(|next| (next.at, next.rule)), Some((t("11:00"), Rule::Hold)));
-    assert_eq!(status.hand_back_by, Some(t("2026-11-02T11:10:30Z")));
+    assert_eq!(status.hand_back_by, Some(t("2026-11-02T11:11:30Z")));
     let late = announced.at("11:30");
     assert_eq!((of(&late).state, of(&late).since), (Inactive, t("11:00")));
 }
@@ -121,11 +121,11 @@ fn the_hand_back_follows_an_active_hold_and_the_window_it_ends_in() {
         held(given().lent(), hold("h", HoldState::Active, "09:00", None, Some(until))).at("20:00").status()
     };
     let past_midnight = night("2026-11-03T02:00:00Z");
-    assert_eq!(past_midnight.hand_back_by, Some(t("2026-11-03T02:10:30Z")));
+    assert_eq!(past_midnight.hand_back_by, Some(t("2026-11-03T02:11:30Z")));
     assert_eq!(past_midnight.in_schedule, Some(false));
     assert!(past_midnight.message.unwrap().contains("leaves from Tue 02:00 UTC, back by Tue 02:10 UTC"));
     let into_the_window = night("2026-11-03T10:00:00Z");
-    assert_eq!(into_the_window.hand_back_by, Some(t("2026-11-03T18:10:30Z")));
+    assert_eq!(into_the_window.hand_back_by, Some(t("2026-11-03T18:11:30Z")));
     assert_eq!(into_the_window.next.unwrap().at, t("2026-11-03T18:00:00Z"));
 }
 
@@ -135,7 +135,7 @@ fn the_hand_back_looks_through_a_freeze_to_come() {
     let frozen = held(given().lent(), freeze.clone()).status();
     assert_eq!(frozen.next.map(|next| (next.at, next.state)), Some((t("17:00"), AsIs)));
     assert_eq!(frozen.next_text.as_deref(), Some("frozen from Mon 17:00 UTC"));
-    assert_eq!(frozen.hand_back_by, Some(t("2026-11-02T20:10:30Z")));
+    assert_eq!(frozen.hand_back_by, Some(t("2026-11-02T20:11:30Z")));
     let endless = Hold { until: None, ..freeze };
     assert_eq!(held(given().lent(), endless).status().hand_back_by, None, "nobody can promise anything");
 }
@@ -337,6 +337,6 @@ fn a_clock_set_back_a_little_does_not_undo_a_hold_that_began() {
 fn the_promise_of_a_held_machine_is_its_span_after_the_hold() {
     let given = held(given().lent(), hold("h", HoldState::Active, "09:00", None, Some("22:00"))).at("20:00");
     let span = given.s.target.hand_back_span();
-    assert_eq!(span, SignedDuration::from_secs(630));
+    assert_eq!(span, SignedDuration::from_secs(690));
     assert_eq!(given.status().hand_back_by, Some(t("22:00") + span));
 }

@@ -259,6 +259,34 @@ fn what_leaves_at_once_is_promised_from_the_rule_on_and_no_promise_is_broken_at_
 }
 
 #[test]
+fn a_kill_switch_in_the_middle_of_a_deletion_is_not_overdue_at_its_first_instant() {
+    let promised = |given: &Given| given.decide().leaving.unwrap().gone_by.unwrap();
+    let deleted = given().lent().with(|s| s.object.deleted_at = Some(t("09:58"))).passed().at("10:02");
+    let going = given().lent().with(|s| s.cluster.as_mut().unwrap().deleting = true).passed().at("10:02");
+    for leaving in [deleted, going] {
+        let killed = leaving.passed().edit("/killSwitch", json!(true));
+        assert_eq!(promised(&killed), t("2026-11-02T10:02:30Z"), "{:?}", killed.decide().ruling.rule);
+        let later = killed.passed().at("10:04");
+        assert_eq!(promised(&later), t("2026-11-02T10:02:30Z"), "it stays");
+        let back = later.edit("/killSwitch", json!(false)).passed();
+        assert_eq!(back.s.status.timers.as_ref().unwrap().eject_started_at, None);
+    }
+}
+
+#[test]
+fn a_promise_knows_of_volumes_and_an_eject_does_not_wait_for_them() {
+    let wait =
+        |given: Given| given.edit("/machineTemplate", json!({"spec": {"nodeVolumeDetachTimeout": "10m"}}));
+    let promised = |given: &Given| given.decide().leaving.unwrap().gone_by.unwrap();
+    let leaving = wait(given().lent().at("18:00"));
+    assert_eq!(promised(&leaving), t("2026-11-02T18:20:30Z"));
+    let lent = wait(given().lent()).status();
+    assert_eq!(lent.hand_back_by, Some(promised(&leaving)), "promised before it begins");
+    let killed = wait(given().lent()).edit("/killSwitch", json!(true));
+    assert_eq!(promised(&killed), t("2026-11-02T10:00:30Z"));
+}
+
+#[test]
 fn a_start_stored_by_a_clock_that_was_a_day_ahead_counts_no_more() {
     let leaving = given().lent().at("18:01").with(|s| {
         s.status.timers =
@@ -287,7 +315,7 @@ fn a_node_that_nobody_can_see_is_remembered_and_goes_when_it_is_seen_again() {
 #[test]
 fn wakes_are_the_end_of_the_grace_the_promise_and_the_next_edge() {
     let wakes = |given: &Given| given.s.now + given.decide().wake.after(given.s.now).unwrap();
-    let promised = t("2026-11-02T18:10:30Z");
+    let promised = t("2026-11-02T18:11:30Z");
     assert_eq!(wakes(&given().lent()), t("18:00"));
     assert_eq!(wakes(&given().lent().at("18:01")), t("18:05"));
     assert_eq!(wakes(&given().lent().at("18:06")), promised, "deleting");
@@ -299,7 +327,7 @@ fn wakes_are_the_end_of_the_grace_the_promise_and_the_next_edge() {
         s.status.timers = Some(Timers { shutdown_started_at: Some(t("18:00")), ..Timers::default() });
     });
     assert_eq!(wakes(&left), promised, "a part that will not go is overdue too");
-    assert_eq!(wakes(&given().lent().at("18:11")), t("2026-11-03T09:00:00Z"));
+    assert_eq!(wakes(&given().lent().at("18:12")), t("2026-11-03T09:00:00Z"));
     let disabled = given().set("/schedule/enabled", json!(false));
     assert_eq!(wakes(&disabled), t("18:00"), "inSchedule follows the timetable under every rule");
 }

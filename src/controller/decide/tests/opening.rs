@@ -316,7 +316,7 @@ fn reopening_cancels_the_grace_and_opens_no_new_run() {
 #[test]
 fn a_reopening_after_the_delete_keeps_the_books_of_the_old_run_open_until_it_is_gone() {
     let going = given().lent().at("18:10").passed().deleting("DrainingNode", "").passed();
-    assert_eq!(going.s.status.leaving.as_ref().unwrap().gone_by, Some(t("2026-11-02T18:10:30Z")));
+    assert_eq!(going.s.status.leaving.as_ref().unwrap().gone_by, Some(t("2026-11-02T18:11:30Z")));
     let back = going.edit("/schedule/hoursOfDay", json!(["9-20"])).at("18:12").passed();
     let run = back.s.status.last_run.clone().unwrap();
     assert_eq!((run.closed_at, run.ended_by), (Some(t("18:00")), Some(Rule::OutsideWindows)));

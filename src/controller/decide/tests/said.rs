@@ -150,7 +150,7 @@ fn reconciling_and_stalled_stand_only_while_they_are_true_and_never_together() {
 fn a_hand_back_is_overdue_from_the_promised_instant_on() {
     let going = |now: &str| given().lent().at(now).deleting("DrainingNode", "");
     absent(types::HAND_BACK_OVERDUE, &going("18:10"));
-    reasons(types::HAND_BACK_OVERDUE, vec![(going("2026-11-02T18:10:30Z"), "True", "NodeDraining")]);
+    reasons(types::HAND_BACK_OVERDUE, vec![(going("2026-11-02T18:11:30Z"), "True", "NodeDraining")]);
 }
 
 fn failed(given: &Given, reason: &'static str, on_node: bool) -> crate::api::status::ScheduledMachineStatus {

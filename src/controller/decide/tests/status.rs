@@ -47,8 +47,8 @@ fn the_timetable_is_told_under_every_rule() {
 #[test]
 fn the_owner_is_told_when_she_has_it_back_at_the_latest() {
     assert_eq!(given().status().hand_back_by, None, "nothing is lent yet");
-    assert_eq!(given().lent().status().hand_back_by, Some(t("2026-11-02T18:10:30Z")));
-    assert_eq!(given().lent().at("18:03").status().hand_back_by, Some(t("2026-11-02T18:10:30Z")));
+    assert_eq!(given().lent().status().hand_back_by, Some(t("2026-11-02T18:11:30Z")));
+    assert_eq!(given().lent().at("18:03").status().hand_back_by, Some(t("2026-11-02T18:11:30Z")));
     assert_eq!(given().at("20:00").status().hand_back_by, None);
 }
 
@@ -69,8 +69,8 @@ fn a_run_is_opened_ready_closed_and_gone_and_how_late_it_was() {
     let closed = lent.at("18:00").passed();
     let run = LastRun { closed_at: Some(t("18:00")), ended_by: Some(Rule::OutsideWindows), ..run };
     assert_eq!(closed.s.status.last_run, Some(run.clone()));
-    let gone = closed.gone().at("18:11").passed();
-    let run = LastRun { gone_at: Some(t("18:11")), late_by_seconds: Some(30), ..run };
+    let gone = closed.gone().at("18:12").passed();
+    let run = LastRun { gone_at: Some(t("18:12")), late_by_seconds: Some(30), ..run };
     assert_eq!(gone.s.status.last_run, Some(run.clone()));
     let rest = gone.at("19:00").passed();
     assert_eq!(rest.s.status.last_run, Some(run));
