@@ -34,7 +34,7 @@ impl Evictions {
         let pause = match &outcome {
             Outcome::Accepted => ACCEPTED,
             Outcome::Refused { .. } => doubled(REFUSED, tries),
-            Outcome::Failed { .. } => doubled(FAILED, tries),
+            Outcome::Forbidden { .. } | Outcome::Failed { .. } => doubled(FAILED, tries),
         };
         let pause = SignedDuration::try_from(pause).unwrap_or_default();
         let again_at = now.saturating_add(pause).unwrap_or(now);

@@ -76,6 +76,7 @@ impl World {
             ),
         };
         let view = self.workload(&object, &target, cluster.as_ref());
+        let (pods_asked_at, pods) = self.pods(&object, &target, machine.as_ref());
         let node_name = machine
             .as_ref()
             .and_then(|machine| machine.node.clone())
@@ -84,7 +85,8 @@ impl World {
             now,
             capi,
             children: self.children(&object, &target, &status),
-            pods: self.pods(&object, &target, machine.as_ref()),
+            pods_asked_at,
+            pods,
             drain_rules: self.drain_rules(&object.namespace),
             node: node_name.and_then(|name| node(&view, &name)),
             rivals: rivals::rivals(view.nodes.as_ref(), machine.as_ref(), &object),
@@ -129,12 +131,15 @@ impl World {
         }
     }
 
-    fn pods(&self, object: &Object, target: &Target, machine: Option<&Machine>) -> Pods {
+    /// With since when somebody asks for them.
+    fn pods(&self, object: &Object, target: &Target, machine: Option<&Machine>) -> (Option<Timestamp>, Pods) {
         let key = connection_key(&object.namespace, target.kubeconfig.clone());
         let node = machine.and_then(|machine| machine.node.as_ref());
-        let Some(view) = node.and_then(|node| self.workloads.pods(&key, node)) else { return Pods::Unasked };
+        let Some(view) = node.and_then(|node| self.workloads.pods(&key, node)) else {
+            return (None, Pods::Unasked);
+        };
         let PodsView { since, pods, trouble } = view;
-        let Some(store) = pods else { return Pods::Awaited { since, trouble } };
+        let Some(store) = pods else { return (Some(since), Pods::Awaited { since, trouble }) };
         let tried = self.evictions.of(&object.uid);
         let seen = |pod: &CorePod| {
             let mut seen = pod_seen(pod);
@@ -143,7 +148,7 @@ impl World {
         };
         let mut pods: Vec<Pod> = store.state().iter().map(|pod| seen(pod)).collect();
         pods.sort_unstable_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-        Pods::Known(pods)
+        (Some(since), Pods::Known(pods))
     }
 
     fn drain_rules(&self, namespace: &str) -> Option<Vec<DrainRule>> {

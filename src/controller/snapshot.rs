@@ -47,6 +47,8 @@ pub struct Snapshot {
     pub waits_for_turn: bool,
     /// The pods on the Machine's Node, while a leaving asks for them.
     pub pods: Pods,
+    /// Since when they are asked for, in this process.
+    pub pods_asked_at: Option<Timestamp>,
     /// The MachineDrainRules of the namespace; `None`: they cannot be read.
     pub drain_rules: Option<Vec<DrainRule>>,
 }

@@ -180,7 +180,7 @@ impl Apply<'_> {
         match &outcome {
             Outcome::Accepted => tracing::info!(namespace, name, "pod is to go"),
             Outcome::Refused { budgets } => tracing::debug!(namespace, name, ?budgets, "eviction refused"),
-            Outcome::Failed { message } => {
+            Outcome::Forbidden { message } | Outcome::Failed { message } => {
                 tracing::warn!(namespace, name, message, "pod cannot be made to go");
             }
         }
@@ -208,12 +208,14 @@ impl Half {
 
 /// What the server says to an eviction that it does not perform.
 fn refusal(status: &Status) -> Outcome {
+    let message = || format!("its eviction was refused: {} ({})", status.message, status.code);
     match status.code {
         // Gone, or a namesake.
         404 | 409 => Outcome::Accepted,
         429 => Outcome::Refused { budgets: budgets(status) },
         // Two budgets select one pod, say: no retry mends that, but a person may.
-        code => Outcome::Failed { message: format!("its eviction was refused: {} ({code})", status.message) },
+        401 | 403 => Outcome::Forbidden { message: message() },
+        _ => Outcome::Failed { message: message() },
     }
 }
 

@@ -89,14 +89,17 @@ fn step<'a>(snapshot: &'a Snapshot, machine: &Machine, clock: &Clock) -> Step<'a
         (Pods::Known(pods), Some(node)) => (pods, node),
         (Pods::Known(_), None) => return Step::HandOver,
         (Pods::Awaited { since, .. }, _) => {
-            let until = since.saturating_add(PATIENCE).unwrap_or(*since);
-            // Since an instant that is yet to come: the clock was put back.
-            let is_patient = *since <= snapshot.now && snapshot.now < until;
-            return if is_patient { Step::Await { until: Some(until) } } else { Step::HandOver };
+            let until = patient_until(*since, snapshot.now);
+            return if until.is_some() { Step::Await { until } } else { Step::HandOver };
         }
     };
     let to_go: Vec<&Pod> = pods.iter().filter(|pod| is_waited_for(pod, node)).collect();
     if is_ordered_by_capi(snapshot, machine, &to_go) {
+        return Step::HandOver;
+    }
+    // Cluster API may have other rights and another way; all that can be lost is what is left of the limit.
+    let is_patient = patient_until(tried_since(snapshot, clock), snapshot.now).is_some();
+    if !is_patient && cannot_act(snapshot, node, &to_go) {
         return Step::HandOver;
     }
     if to_go.is_empty() {
@@ -104,6 +107,29 @@ fn step<'a>(snapshot: &'a Snapshot, machine: &Machine, clock: &Clock) -> Step<'a
         return Step::Empty { left };
     }
     Step::Emptying(node, to_go)
+}
+
+/// Until when; `None`: no longer. Since an instant that is yet to come: the clock was put back.
+fn patient_until(since: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    let until = since.saturating_add(PATIENCE).unwrap_or(since);
+    (since <= now && now < until).then_some(until)
+}
+
+/// Since when this process could have acted.
+fn tried_since(snapshot: &Snapshot, clock: &Clock) -> Timestamp {
+    snapshot.pods_asked_at.map_or(snapshot.now, |at| at.max(clock.grace_ends_at))
+}
+
+/// The pods are known, and nothing can be done about them.
+fn cannot_act(snapshot: &Snapshot, node: &Node, to_go: &[&Pod]) -> bool {
+    let is_away = !matches!(snapshot.reach, Reach::Connected | Reach::Connecting);
+    let timers = snapshot.status.timers.as_ref();
+    let has_begun = timers.is_some_and(|timers| timers.drain_started_at.is_some());
+    // A cordon that somebody lifts in the middle is put back; one that never came is refused, or its Node is going.
+    let takes_pods = !node.unschedulable && !has_begun;
+    let mut asked = to_go.iter().filter(|pod| pod.ending.is_none()).peekable();
+    let is_forbidden = asked.peek().is_some() && asked.all(|pod| pod.is_forbidden());
+    to_go.first().is_some() && (is_away || takes_pods || is_forbidden)
 }
 
 /// Nobody on a Node that is not heard of tells that a pod has ended.
@@ -133,7 +159,8 @@ fn emptying(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine, clock: &Clo
     let leaving = leaving(snapshot, clock, LeavingStage::Drain, report.lines);
     plan.leaving = Some(Leaving { as_of: Some(report.as_of), ..leaving });
     plan.pods_of.clone_from(&machine.node);
-    plan.wake = Wake::at(clock.drain_ends_at).or(report.again_at);
+    let patience = patient_until(tried_since(snapshot, clock), snapshot.now);
+    plan.wake = Wake::at(clock.drain_ends_at).or(report.again_at).or(patience);
     plan
 }
 

@@ -143,7 +143,7 @@ fn line(pod: &Pod) -> (u8, Blocker) {
         Some(Outcome::Refused { budgets }) => {
             (1, format!("kept by PodDisruptionBudget {}", budgets.join(", ")))
         }
-        Some(Outcome::Failed { message }) => (0, message.clone()),
+        Some(Outcome::Forbidden { message } | Outcome::Failed { message }) => (0, message.clone()),
         Some(Outcome::Accepted) | None => (2, "to be evicted".to_owned()),
     };
     let line = Blocker {

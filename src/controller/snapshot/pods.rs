@@ -81,6 +81,11 @@ pub enum Outcome {
         /// Their names, in the pod's namespace; none: the server did not say.
         budgets: Vec<String>,
     },
+    /// It is not for us to ask: a right that we lack, or a webhook that says so.
+    Forbidden {
+        /// The same text as long as the fault is the same.
+        message: String,
+    },
     /// Anything else, in words.
     Failed {
         /// The same text as long as the fault is the same.
@@ -92,6 +97,11 @@ impl Pod {
     /// Neither evicted nor waited for: a DaemonSet would put it back, the kubelet too, and what has ended holds nobody up.
     pub fn stays(&self) -> bool {
         self.is_mirror || self.is_finished || self.controller.as_deref() == Some("DaemonSet")
+    }
+
+    /// The last try was refused for good, as far as anybody can say.
+    pub fn is_forbidden(&self) -> bool {
+        self.tried.as_ref().is_some_and(|tried| matches!(tried.outcome, Outcome::Forbidden { .. }))
     }
 
     /// Whether another try may be made.

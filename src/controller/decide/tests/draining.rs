@@ -267,6 +267,42 @@ fn pods_that_cannot_be_seen_are_waited_for_a_while_and_then_left_to_cluster_api(
 }
 
 #[test]
+fn what_can_be_seen_and_not_changed_is_left_to_cluster_api_after_a_while() {
+    let forbidden = |name: &str| {
+        let outcome = Outcome::Forbidden { message: "no".to_owned() };
+        Pod {
+            tried: Some(Attempt { verb: Verb::Evict, outcome, tries: 3, again_at: t("18:09") }),
+            ..pod(name)
+        }
+    };
+    let away = |s: &mut crate::controller::snapshot::Snapshot| s.reach = Reach::Unreachable("x".to_owned());
+    let uncordoned = given().lent().at("18:00").passed().at("18:06").with(|s| {
+        s.pods = Pods::Known(vec![pod("a")]);
+    });
+    let rows = [
+        ("out of reach", draining(vec![pod("a")]).with(away), true),
+        ("not cordoned so far", uncordoned, true),
+        (
+            "uncordoned in the middle",
+            draining(vec![pod("a")]).with(|s| s.node.as_mut().unwrap().unschedulable = false),
+            false,
+        ),
+        ("all forbidden", draining(vec![forbidden("a"), ending("b", 30)]), true),
+        ("one forbidden", draining(vec![forbidden("a"), pod("b")]), false),
+        ("refused by a budget", draining(vec![refused("a", "18:09")]), false),
+        ("all of them ending", draining(vec![ending("a", 30)]), false),
+    ];
+    for (name, given, left_to_capi) in rows {
+        let since = |given: &Given, at: &str| given.clone().with(|s| s.pods_asked_at = Some(t(at)));
+        let late = since(&given, "2026-11-02T18:05:50Z");
+        assert_eq!(late.effects() == ["delete_machine"], left_to_capi, "{name}: {:?}", late.effects());
+        let early = since(&given, "2026-11-02T18:05:51Z");
+        assert!(!early.effects().contains(&"delete_machine"), "{name}: not yet");
+        assert!(early.decide().wake.after(early.s.now).unwrap().as_secs() <= 9, "{name}");
+    }
+}
+
+#[test]
 fn what_holds_it_up_is_told_in_few_lines_and_seldom() {
     let kept =
         |count: usize| (0..count).map(|nth| refused(&format!("p{nth:02}"), "18:09")).collect::<Vec<_>>();

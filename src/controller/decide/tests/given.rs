@@ -135,6 +135,7 @@ pub(super) fn given() -> Given {
         rivals: vec![],
         reach: Reach::Connected,
         waits_for_turn: false,
+        pods_asked_at: None,
         pods: Pods::Known(Vec::new()),
         drain_rules: Some(Vec::new()),
     };

@@ -13,6 +13,7 @@ use crate::controller::effect::{Decision, Effect};
 use crate::controller::hold::Hold;
 use crate::controller::snapshot::Snapshot;
 use crate::controller::snapshot::pods::Pods;
+use crate::workload::Reach;
 use DesiredState::{Active, AsIs, Inactive};
 
 /// What should be, found without the code under test: the last instant at which the machine could rightly be in.
@@ -198,7 +199,9 @@ impl World {
         let left = pods.iter().any(|pod| !pod.stays());
         let ruling = &decision.ruling;
         let is_at_once = ruling.manner == Manner::Eject || ruling.rule == Rule::ClusterDeleting;
-        if is_at_once || !left || self.pods.labelled || snapshot.own_node().is_none() {
+        // Where they cannot be asked Cluster API may.
+        let is_away = snapshot.reach != Reach::Connected;
+        if is_at_once || !left || is_away || self.pods.labelled || snapshot.own_node().is_none() {
             return;
         }
         let limit = SignedDuration::from_secs(i64::try_from(snapshot.target.drain.as_secs()).unwrap());

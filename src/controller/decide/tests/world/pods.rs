@@ -73,6 +73,10 @@ impl World {
         }
     }
 
+    pub(super) fn pods_asked_at(&self) -> Option<Timestamp> {
+        self.pods.asked.map(|(since, _)| since)
+    }
+
     pub(super) fn ask_for_pods(&mut self, decision: &Decision) {
         if decision.pods_of.is_none() {
             self.pods.forget();
