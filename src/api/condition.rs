@@ -36,6 +36,8 @@ pub mod types {
     pub const WORKLOAD_REACHABLE: &str = "WorkloadReachable";
     /// The Machine was built from today's templates.
     pub const TEMPLATE_CURRENT: &str = "TemplateCurrent";
+    /// The taints asked for are on the Node.
+    pub const NODE_TAINTED: &str = "NodeTainted";
     /// The Machine's own words.
     pub const MACHINE_READY: &str = "MachineReady";
     /// Present only while something is under way (kstatus).

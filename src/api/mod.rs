@@ -13,3 +13,4 @@ pub mod scheduled_machine;
 mod schema;
 pub mod status;
 pub mod syntax;
+pub mod taint;

@@ -27,6 +27,8 @@ pub const LABEL_WATCH_FILTER: &str = "cluster.x-k8s.io/watch-filter";
 pub const ANNOTATION_CORDONED_BY: &str = "5spot.finos.org/cordoned-by";
 /// On a Node whose owner wants it now: no pod without a toleration stays.
 pub const TAINT_EJECTING: &str = "5spot.finos.org/ejecting";
+/// On a Node: which taints are ours, written by the same call as they. The predecessor's name.
+pub const ANNOTATION_APPLIED_TAINTS: &str = "5spot.finos.org/applied-taints";
 /// Put on every bootstrap and infrastructure object: some providers write into the annotation map without asking
 /// whether there is one (`k0smotron` copies the pool entry's annotations into a nil map and panics).
 pub const ANNOTATION_MANAGED_BY: &str = "5spot.finos.org/managed-by";

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::schedule::Schedule;
 use super::schema::{self, keys, machine};
 use super::status::ScheduledMachineStatus;
+use super::taint::NodeTaint;
 
 /// Lends one machine to one cluster by the clock.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -87,32 +88,6 @@ pub struct ScheduledMachineSpec {
     /// What goes on the Machine besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_template: Option<MachineTemplate>,
-}
-
-/// A taint; `key` and `effect` are its identity.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NodeTaint {
-    /// A qualified name.
-    #[schemars(schema_with = "machine::taint_key")]
-    pub key: String,
-    /// May be edited while the taint is on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "machine::taint_value")]
-    pub value: Option<String>,
-    /// What it does to pods.
-    pub effect: TaintEffect,
-}
-
-/// What a taint does to pods that do not tolerate it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum TaintEffect {
-    /// New ones stay away.
-    NoSchedule,
-    /// New ones stay away where they can.
-    PreferNoSchedule,
-    /// Running ones leave too.
-    NoExecute,
 }
 
 /// What follows when the owner took her machine back.

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::condition::Phase;
 use super::instant::Instant;
 pub use super::refs::{NodeRef, ObjectRef, PartKind, PartRole};
-use super::scheduled_machine::NodeTaint;
 use super::schema;
+use super::taint::AppliedTaint;
 
 /// Most entries of `leaving.blockedBy`; the server refuses a status with more.
 pub const MOST_BLOCKERS: usize = 32;
@@ -95,8 +95,8 @@ pub struct ScheduledMachineStatus {
     pub provider_id: Option<String>,
     /// Taints of the Node that are ours.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "schema::machine::taints")]
-    pub applied_node_taints: Vec<NodeTaint>,
+    #[schemars(schema_with = "schema::machine::applied_taints")]
+    pub applied_node_taints: Vec<AppliedTaint>,
     /// Ready, Scheduled, ReferencesValid and others.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]

@@ -24,6 +24,7 @@ use crate::controller::evictions::Evictions;
 use crate::controller::expect::{Expectations, Written};
 use crate::controller::report::{Failure, Made, Report};
 use crate::controller::snapshot::Snapshot;
+use crate::workload::Line;
 
 /// Bound on one call. The API server's own bound on a mutating call is 34 s; an owner waits no longer than this for us
 /// to try again.
@@ -37,7 +38,7 @@ pub struct Apply<'a> {
     /// The management cluster.
     pub management: &'a Client,
     /// The workload cluster, where it can be reached.
-    pub workload: Option<&'a Client>,
+    pub workload: Option<&'a Line>,
     /// What was decided on.
     pub snapshot: &'a Snapshot,
     /// Where writes are noted, so that the next pass waits for the cache to show them.
@@ -102,6 +103,7 @@ impl Apply<'_> {
             Effect::Cordon(_)
             | Effect::Uncordon { .. }
             | Effect::EjectNode { .. }
+            | Effect::Taint(_)
             | Effect::DeleteNode(_)
             | Effect::Evict(_)
             | Effect::DeletePod(_) => self.on_node(effect).await.map(|()| None),

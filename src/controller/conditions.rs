@@ -9,6 +9,7 @@ use crate::capi::encode::has_min_ready_seconds;
 use crate::capi::kinds::Role;
 use crate::capi::version::Capi;
 use crate::controller::build;
+use crate::controller::decide::node::Taken;
 use crate::controller::effect::Decision;
 use crate::controller::error::Class;
 use crate::controller::report::{Failure, Report};
@@ -41,6 +42,8 @@ enum Next {
     Say(Said),
     /// Not known yet: what was said before stands, or else this.
     Keep(Said),
+    /// What was said before stands, if anything was.
+    Stand,
     Drop,
 }
 
@@ -53,6 +56,7 @@ pub fn all(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Vec<Con
     let list = [
         (types::HAND_BACK_OVERDUE, overdue(snapshot, decision)),
         (types::MACHINE_READY, machine_ready(snapshot, decision)),
+        (types::NODE_TAINTED, node_tainted(snapshot, decision, report)),
         (types::READY, Next::Say(ready)),
         (types::RECONCILING, reconciling),
         (types::REFERENCES_VALID, references_valid(snapshot, decision, report)),
@@ -67,8 +71,8 @@ pub fn all(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Vec<Con
 fn stamped(snapshot: &Snapshot, kind: &str, next: Next) -> Option<Condition> {
     let before = snapshot.status.conditions.iter().find(|condition| condition.type_ == kind);
     let said = match (next, before) {
-        (Next::Drop, _) => return None,
-        (Next::Keep(_), Some(before)) => {
+        (Next::Drop, _) | (Next::Stand, None) => return None,
+        (Next::Keep(_) | Next::Stand, Some(before)) => {
             return Some(Condition {
                 observed_generation: Some(snapshot.object.generation),
                 ..before.clone()
@@ -247,6 +251,47 @@ fn machine_ready(snapshot: &Snapshot, decision: &Decision) -> Next {
         }),
         None => Next::Say(Said::unknown("NotReported", "Cluster API has not reported on the Machine yet")),
     }
+}
+
+/// Absent while no machine is wanted, and where no taints are.
+fn node_tainted(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Next {
+    let is_wanted = !snapshot.target.taints.is_empty();
+    let Some(plan) = &decision.taints else {
+        let is_frozen = snapshot.is_capi_paused() || snapshot.object.is_moving;
+        return match decision.ruling.state {
+            DesiredState::AsIs => Next::Stand,
+            DesiredState::Active if is_frozen => Next::Stand,
+            DesiredState::Active if is_wanted => {
+                Next::Say(Said::new(false, "NodeNotReady", "waiting for the Node to join"))
+            }
+            DesiredState::Active | DesiredState::Inactive => Next::Drop,
+        };
+    };
+    if !is_wanted && plan.going.is_empty() {
+        return Next::Drop;
+    }
+    if !plan.has_node {
+        return Next::Say(Said::new(false, "NodeNotReady", "waiting for the Node to join"));
+    }
+    let failure = report.node_failure.as_ref().filter(|failure| failure.class != Class::Conflict);
+    if let (Some(failure), Some(_)) = (failure, &plan.edit) {
+        return Next::Say(Said::new(false, "PatchFailed", failure.message.clone()));
+    }
+    let taken = plan.taken.iter().map(Taken::words).collect::<Vec<_>>().join("; ");
+    if plan.taken.iter().any(Taken::is_missing) {
+        return Next::Say(Said::new(false, "TaintOwnershipConflict", taken));
+    }
+    if !plan.coming.is_empty() || !plan.going.is_empty() {
+        let steps = [("to be put on", &plan.coming), ("to be taken off", &plan.going)];
+        let steps = steps.iter().filter(|(_, taints)| !taints.is_empty());
+        let steps: Vec<String> =
+            steps.map(|(what, taints)| format!("{what}: {}", taints.join(", "))).collect();
+        return Next::Say(Said::new(false, "NodeNotReady", steps.join("; ")));
+    }
+    if !taken.is_empty() {
+        return Next::Say(Said::new(true, "TaintOwnershipConflict", taken));
+    }
+    Next::Say(Said::new(true, "Applied", format!("the Node carries {}", plan.on.join(", "))))
 }
 
 fn overdue(snapshot: &Snapshot, decision: &Decision) -> Next {

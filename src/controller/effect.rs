@@ -5,11 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Taint;
 use kube::core::{ApiResource, DynamicObject};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::condition::Phase;
+use crate::api::names;
 use crate::api::status::{Leaving, Timers};
+use crate::api::taint::NodeTaint;
 use crate::capi::kinds::Role;
+use crate::controller::decide::node::TaintPlan;
 use crate::controller::decide::rule::Ruling;
 
 /// One API call, safe to repeat.
@@ -79,6 +82,8 @@ pub enum Effect {
         /// All its taints from now on.
         taints: Vec<Taint>,
     },
+    /// Our taints put on, changed or taken off, and the record of them.
+    Taint(TaintEdit),
     /// A Node object that outlived its Machine.
     DeleteNode(NodeEdit),
     /// Through `pods/eviction`: budgets count, and the pod's own grace. A refusal is an outcome, not an error.
@@ -103,6 +108,7 @@ impl Effect {
             Self::Cordon(_) => "cordon",
             Self::Uncordon { .. } => "uncordon",
             Self::EjectNode { .. } => "eject_node",
+            Self::Taint(_) => "taint",
             Self::DeleteNode(_) => "delete_node",
             Self::Evict(_) => "evict",
             Self::DeletePod(_) => "delete_pod",
@@ -125,7 +131,8 @@ impl Effect {
             | Self::CreateMachine(_)
             | Self::PatchMachine { .. }
             | Self::PatchChild { .. }
-            | Self::Uncordon { .. } => false,
+            | Self::Uncordon { .. }
+            | Self::Taint(_) => false,
         }
     }
 
@@ -140,6 +147,7 @@ impl Effect {
             Self::Cordon(_)
             | Self::Uncordon { .. }
             | Self::EjectNode { .. }
+            | Self::Taint(_)
             | Self::DeleteNode(_)
             | Self::Evict(_)
             | Self::DeletePod(_) => true,
@@ -177,6 +185,65 @@ pub struct PodEdit {
     pub uid: String,
 }
 
+/// Changes of a Node's taints and of the record of ours. Made of places in the list as it was read, so that every other
+/// taint stays as it is, byte for byte; the resource version makes sure that it is the same list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaintEdit {
+    /// Of which Node.
+    pub node: NodeEdit,
+    /// New values, by place.
+    pub changed: Vec<(usize, Option<String>)>,
+    /// Places of those that go.
+    pub removed: Vec<usize>,
+    /// What comes, at the end.
+    pub added: Vec<NodeTaint>,
+    /// What the record says afterwards; `None`: there is none.
+    pub record: Option<String>,
+    /// There is one now.
+    pub has_record: bool,
+    /// The Node has taints at all.
+    pub has_taints: bool,
+    /// The Node has annotations at all.
+    pub has_annotations: bool,
+}
+
+impl TaintEdit {
+    /// As a JSON patch (RFC 6902), checked by resource version.
+    pub fn patch(&self) -> Value {
+        // Written with another version than the stored one, the object is refused as a conflict.
+        let version = &self.node.resource_version;
+        let mut steps = vec![json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version})];
+        // Places count until the first one goes, and from the end on also afterwards.
+        for (place, value) in &self.changed {
+            steps.push(json!({"op": "add", "path": format!("/spec/taints/{place}/value"), "value": value.as_deref().unwrap_or_default()}));
+        }
+        let mut removed = self.removed.clone();
+        removed.sort_unstable_by(|a, b| b.cmp(a));
+        for place in removed {
+            steps.push(json!({"op": "remove", "path": format!("/spec/taints/{place}")}));
+        }
+        if !self.has_taints && !self.added.is_empty() {
+            steps.push(json!({"op": "add", "path": "/spec/taints", "value": []}));
+        }
+        for taint in &self.added {
+            steps.push(json!({"op": "add", "path": "/spec/taints/-", "value": taint}));
+        }
+        steps.extend(self.record_step());
+        Value::Array(steps)
+    }
+
+    fn record_step(&self) -> Option<Value> {
+        let name = names::ANNOTATION_APPLIED_TAINTS;
+        // RFC 6901: a slash inside a name.
+        let path = format!("/metadata/annotations/{}", name.replace('/', "~1"));
+        match &self.record {
+            Some(text) if self.has_annotations => Some(json!({"op": "add", "path": path, "value": text})),
+            Some(text) => Some(json!({"op": "add", "path": "/metadata/annotations", "value": {name: text}})),
+            None => self.has_record.then(|| json!({"op": "remove", "path": path})),
+        }
+    }
+}
+
 /// How things stand against the decision: phase, `Ready` and the message come from here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -209,6 +276,8 @@ pub struct Decision {
     pub is_gone: bool,
     /// The Node whose pods the next decision needs to see.
     pub pods_of: Option<String>,
+    /// Of the lent Node; `None`: nothing is asked of it now, and what is remembered stands.
+    pub taints: Option<TaintPlan>,
     /// When to look again, if nothing happens before.
     pub wake: Wake,
 }

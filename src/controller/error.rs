@@ -81,6 +81,21 @@ pub enum EffectError {
         /// The bound.
         seconds: u64,
     },
+    /// A patch cannot be written down; a mistake in a type.
+    #[error("the patch does not fit JSON: {0}")]
+    Encode(#[source] serde_json::Error),
+    /// No answer from the workload cluster in time; whether it was done is not known.
+    #[error("{what}: the workload cluster did not answer in time")]
+    Silent {
+        /// Which call.
+        what: &'static str,
+    },
+    /// Too many calls are out to a workload cluster that is slow; this one was not sent.
+    #[error("{what}: the workload cluster is slow to answer the calls before this one")]
+    Busy {
+        /// Which call.
+        what: &'static str,
+    },
     /// The workload cluster cannot be reached now.
     #[error("{what}: no connection to the workload cluster")]
     NotConnected {
@@ -95,10 +110,11 @@ impl EffectError {
         match self {
             Self::Create { .. } => "CreateFailed",
             Self::NameTaken { .. } => "NameTaken",
-            Self::Patch { .. } => "UpdateFailed",
+            Self::Patch { .. } | Self::Encode(_) => "UpdateFailed",
             Self::Delete { .. } => "DeleteFailed",
             Self::Look { .. } | Self::Left { .. } | Self::Unserved { .. } => "WaitingForMachineDeletion",
-            Self::Timeout { .. } => "ApiTimeout",
+            Self::Timeout { .. } | Self::Silent { .. } => "ApiTimeout",
+            Self::Busy { .. } => "ApiBusy",
             Self::NotConnected { .. } => "NotConnected",
         }
     }
@@ -110,10 +126,14 @@ impl EffectError {
             | Self::Patch { source, .. }
             | Self::Delete { source, .. }
             | Self::Look { source, .. } => class(source),
-            Self::NameTaken { .. } => Class::Permanent,
-            Self::Left { .. } | Self::Unserved { .. } | Self::Timeout { .. } | Self::NotConnected { .. } => {
-                Class::Transient
-            }
+            Self::NameTaken { .. } | Self::Encode(_) => Class::Permanent,
+            Self::Left { .. }
+            | Self::Unserved { .. }
+            | Self::Timeout { .. }
+            | Self::Silent { .. }
+            | Self::NotConnected { .. } => Class::Transient,
+            // Nothing has gone wrong yet.
+            Self::Busy { .. } => Class::Conflict,
         }
     }
 }

@@ -2,6 +2,8 @@
 
 mod rivals;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node as CoreNode, Pod as CorePod};
 use kube::ResourceExt;
@@ -77,10 +79,6 @@ impl World {
         };
         let view = self.workload(&object, &target, cluster.as_ref());
         let (pods_asked_at, pods) = self.pods(&object, &target, machine.as_ref());
-        let node_name = machine
-            .as_ref()
-            .and_then(|machine| machine.node.clone())
-            .or_else(|| status.node_ref.as_ref().map(|node| node.name.clone()));
         Some(Snapshot {
             now,
             capi,
@@ -88,7 +86,7 @@ impl World {
             pods_asked_at,
             pods,
             drain_rules: self.drain_rules(&object.namespace),
-            node: node_name.and_then(|name| node(&view, &name)),
+            node: node(&view, machine.as_ref(), &status),
             rivals: rivals::rivals(view.nodes.as_ref(), machine.as_ref(), &object),
             reach: view.reach,
             holds: self.holds.over(&object.namespace, &object.name, raw.labels()),
@@ -190,7 +188,7 @@ impl World {
     }
 }
 
-fn child_meta(ours: &Ours, object: &Object) -> Option<std::sync::Arc<PartialObjectMeta<DynamicObject>>> {
+fn child_meta(ours: &Ours, object: &Object) -> Option<Arc<PartialObjectMeta<DynamicObject>>> {
     ours.children.get(&ObjectRef::new_with(&object.name, ours.resource.clone()).within(&object.namespace))
 }
 
@@ -238,20 +236,54 @@ fn child_object(meta: &PartialObjectMeta<DynamicObject>) -> ChildObject {
     }
 }
 
-fn node(view: &View, name: &str) -> Option<Node> {
-    let node = view.nodes.as_ref()?.get(&ObjectRef::<CoreNode>::new(name))?;
+/// The Node that the Machine names; before it names one, the one that joined with its provider id, so that what belongs
+/// on a Node is there before Cluster API has matched the two; else the one that the status remembers.
+fn node(view: &View, machine: Option<&Machine>, status: &ScheduledMachineStatus) -> Option<Node> {
+    let nodes = view.nodes.as_ref()?;
+    let named = |name: &str| nodes.get(&ObjectRef::<CoreNode>::new(name));
+    let remembered = || {
+        let known = status.node_ref.as_ref()?;
+        // Of a new Machine a Node that has come anew under that name has to prove itself in the other way.
+        named(&known.name).filter(|node| machine.is_none() || node.uid() == known.uid)
+    };
+    let found = match machine.map(|machine| (machine, machine.node.as_ref())) {
+        Some((_, Some(name))) => named(name),
+        Some((machine, None)) => joined(nodes, machine).or_else(remembered),
+        None => remembered(),
+    };
+    found.map(|node| read_node(&node))
+}
+
+/// Asked only until Cluster API has matched Machine and Node. Two Nodes with one id are nobody's, and one that was there
+/// before the Machine is another's, or of an earlier run.
+fn joined(nodes: &Store<CoreNode>, machine: &Machine) -> Option<Arc<CoreNode>> {
+    let id = machine.provider_id.as_deref()?;
+    let has_id =
+        |node: &CoreNode| node.spec.as_ref().is_some_and(|spec| spec.provider_id.as_deref() == Some(id));
+    match nodes.state_filter(has_id).as_slice() {
+        [only] if only.metadata.creation_timestamp.as_ref().map(|at| at.0) >= machine.created_at => {
+            Some(only.clone())
+        }
+        _ => None,
+    }
+}
+
+fn read_node(node: &CoreNode) -> Node {
     let spec = node.spec.clone().unwrap_or_default();
-    Some(Node {
+    let annotations = node.annotations();
+    Node {
         name: node.name_any(),
         uid: node.uid().unwrap_or_default(),
         resource_version: node.resource_version().unwrap_or_default(),
         provider_id: spec.provider_id,
         unschedulable: spec.unschedulable.unwrap_or(false),
-        cordoned_by: node.annotations().get(names::ANNOTATION_CORDONED_BY).cloned(),
-        taints: spec.taints.unwrap_or_default(),
-        is_unreachable: is_unreachable(&node),
+        cordoned_by: annotations.get(names::ANNOTATION_CORDONED_BY).cloned(),
+        is_unreachable: is_unreachable(node),
         deleting: node.metadata.deletion_timestamp.is_some(),
-    })
+        taints: spec.taints.unwrap_or_default(),
+        applied_taints: annotations.get(names::ANNOTATION_APPLIED_TAINTS).cloned(),
+        has_annotations: !annotations.is_empty(),
+    }
 }
 
 fn is_unreachable(node: &CoreNode) -> bool {

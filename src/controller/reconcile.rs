@@ -99,9 +99,16 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFail
     }
     let mut decision = decide(&snapshot);
     let attempt = attempt::describe(&snapshot, &raw.metadata.annotations, &decision);
-    if let Some(left) = context.backoff.held(&snapshot.object.uid, &attempt) {
-        context.turns.step_aside(&snapshot.object);
-        return Ok(Action::requeue(sooner(&decision.wake, left)));
+    let held = context.backoff.held(&snapshot.object.uid, &attempt);
+    let spared = held.and_then(|left| Some((left, context.backoff.node_failure(&snapshot.object.uid)?)));
+    match (held, &spared) {
+        (Some(left), None) => {
+            context.turns.step_aside(&snapshot.object);
+            return Ok(Action::requeue(sooner(&decision.wake, left)));
+        }
+        // What the workload side refuses keeps the management side, and the status, from nothing.
+        (Some(_), Some(_)) => decision.effects.retain(|effect| !effect.is_on_node()),
+        (None, _) => {}
     }
     let at = decision.wake;
     let failed = |error: PassError| PassFailed { attempt: attempt.clone(), error, wake: at };
@@ -124,7 +131,7 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFail
         write_status(context, raw, &snapshot, &decision, &report).await.map_err(failed)?;
         return Err(failed(error));
     }
-    act(raw, context, &snapshot, &decision, &attempt, permit).await.map_err(failed)
+    act(raw, context, &snapshot, &decision, &attempt, permit, spared).await.map_err(failed)
 }
 
 /// Others come first. Who waits for longer than a moment says so; either way the pass ends, and the turn wakes it.
@@ -171,10 +178,11 @@ async fn act(
     decision: &Decision,
     attempt: &str,
     permit: Option<Permit>,
+    spared: Option<(Duration, Failure)>,
 ) -> Result<Action, PassError> {
     let (uid, world) = (&snapshot.object.uid, &context.world);
     let key = connection_key(&snapshot.object.namespace, snapshot.target.kubeconfig.clone());
-    let workload = snapshot.cluster.as_ref().and_then(|_| world.workloads.view(&key).client);
+    let workload = snapshot.cluster.as_ref().and_then(|_| world.workloads.view(&key).line);
     ask_for_pods(world, snapshot, decision, &key);
     let apply = Apply {
         management: &context.client,
@@ -183,7 +191,8 @@ async fn act(
         expectations: &context.expectations,
         evictions: &world.evictions,
     };
-    let (report, error) = apply.all(&decision.effects).await;
+    let (mut report, error) = apply.all(&decision.effects).await;
+    report.node_failure = report.node_failure.or_else(|| Some(spared.as_ref()?.1.clone()));
     // Everything is made, or nothing more will be in this pass: the next in line need not wait for the books.
     drop(permit);
     if error.is_none()
@@ -198,8 +207,11 @@ async fn act(
     if let Some(error) = error {
         return Err(error.into());
     }
+    if let Some((left, _)) = spared {
+        return Ok(wake(&decision.wake, left));
+    }
     if let Some(failure) = &report.node_failure {
-        let retry = context.backoff.failed(uid, attempt, failure.class);
+        let retry = context.backoff.failed_on_node(uid, attempt, failure);
         return Ok(wake(&decision.wake, retry));
     }
     context.backoff.forget(uid);
@@ -234,6 +246,7 @@ fn takes_the_machine_for_gone(snapshot: &Snapshot, decision: &Decision) -> bool 
         | Effect::Cordon(_)
         | Effect::Uncordon { .. }
         | Effect::EjectNode { .. }
+        | Effect::Taint(_)
         | Effect::Evict(_)
         | Effect::DeletePod(_) => false,
     };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::controller::error::Class;
+use crate::controller::report::Failure;
 
 /// Failures in a row, by uid and class. A success, or the object's end, forgets them.
 ///
@@ -29,6 +30,8 @@ struct Failures {
     attempt: String,
     /// Until when the same is not tried again.
     held_until: Option<Instant>,
+    /// Nothing but the workload side failed, and how.
+    on_node: Option<Failure>,
 }
 
 impl Backoff {
@@ -56,7 +59,20 @@ impl Backoff {
         let delay = spread(first.saturating_mul(1 << (*count - 1).min(16)).min(longest));
         attempt.clone_into(&mut failures.attempt);
         failures.held_until = Some(now() + delay);
+        failures.on_node = None;
         delay
+    }
+
+    /// The same where the management side went well: only what goes to the Node has to wait.
+    pub fn failed_on_node(&self, uid: &str, attempt: &str, failure: &Failure) -> Duration {
+        let delay = self.failed(uid, attempt, failure.class);
+        self.lock().entry(uid.to_owned()).or_default().on_node = Some(failure.clone());
+        delay
+    }
+
+    /// What failed on the workload side, if nothing else did.
+    pub fn node_failure(&self, uid: &str) -> Option<Failure> {
+        self.lock().get(uid)?.on_node.clone()
     }
 
     /// The pass went well, or the object is gone.
@@ -133,5 +149,17 @@ mod tests {
         assert_eq!(backoff.held("v", "create"), None);
         backoff.retain(|uid| uid != "u");
         assert_eq!(backoff.held("u", "create"), None);
+    }
+
+    #[test]
+    fn a_failure_on_the_node_is_remembered_until_something_else_fails() {
+        let backoff = Backoff::default();
+        let failure =
+            Failure { reason: "UpdateFailed", message: "forbidden".to_owned(), class: Class::Permanent };
+        backoff.failed_on_node("u", "taint", &failure);
+        assert!(backoff.held("u", "taint").is_some());
+        assert_eq!(backoff.node_failure("u"), Some(failure));
+        backoff.failed("u", "create", Class::Permanent);
+        assert_eq!(backoff.node_failure("u"), None);
     }
 }

@@ -124,6 +124,7 @@ pub struct ChildObject {
 }
 
 /// What decisions need to know of a Node.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each read from a field of its own")]
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Node {
     /// Its name.
@@ -144,6 +145,10 @@ pub struct Node {
     pub is_unreachable: bool,
     /// It is being deleted.
     pub deleting: bool,
+    /// Our record of those that are ours, as it stands there: anybody may have written it.
+    pub applied_taints: Option<String>,
+    /// It has any annotation at all.
+    pub has_annotations: bool,
 }
 
 /// A Node that may be taken for our Machine's.

@@ -7,6 +7,7 @@ use crate::api::condition::Phase;
 use crate::api::status::{
     DecisionStatus, DesiredState, LastRun, NodeRef, ObjectRef, Rule, ScheduledMachineStatus, Timers,
 };
+use crate::api::taint::AppliedTaint;
 use crate::capi::kinds::Role;
 use crate::controller::conditions;
 use crate::controller::decide::rule::{in_schedule, schedule_instant};
@@ -30,6 +31,7 @@ pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Sche
     // While something fails nothing is taken for gone, or nobody would look for it again.
     let is_gone = decision.is_gone && report.failure.is_none();
     let last_run = last_run(snapshot, decision, is_gone);
+    let keeps_node = !is_gone || outlives_its_machine(snapshot, decision);
     let ruling = &decision.ruling;
     ScheduledMachineStatus {
         observed_generation: Some(snapshot.object.generation),
@@ -60,9 +62,9 @@ pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Sche
         bootstrap_ref: child_ref(snapshot, report, Role::Bootstrap, is_gone),
         infrastructure_ref: child_ref(snapshot, report, Role::Infrastructure, is_gone),
         part_kinds: parts::to_note(snapshot, is_gone),
-        node_ref: node_ref(snapshot).filter(|_| !is_gone || outlives_its_machine(snapshot, decision)),
-        provider_id: provider_id(snapshot).filter(|_| !is_gone || outlives_its_machine(snapshot, decision)),
-        applied_node_taints: if is_gone { Vec::new() } else { before.applied_node_taints.clone() },
+        node_ref: node_ref(snapshot).filter(|_| keeps_node),
+        provider_id: provider_id(snapshot).filter(|_| keeps_node),
+        applied_node_taints: if keeps_node { applied_taints(snapshot, decision) } else { Vec::new() },
         conditions: conditions::all(snapshot, decision, report),
     }
 }
@@ -241,10 +243,19 @@ fn child_ref(snapshot: &Snapshot, report: &Report, role: Role, is_gone: bool) ->
 
 fn node_ref(snapshot: &Snapshot) -> Option<NodeRef> {
     let before = snapshot.status.node_ref.clone();
-    let Some(name) = snapshot.own_machine().and_then(|machine| machine.node.clone()) else { return before };
+    // Before Cluster API has matched the two, the provider id has.
+    let matched = || snapshot.own_node().map(|node| node.name.clone());
+    let named = snapshot.own_machine().and_then(|machine| machine.node.clone().or_else(matched));
+    let Some(name) = named else { return before };
     let seen = snapshot.own_node().filter(|node| node.name == name).map(|node| node.uid.clone());
     let uid = seen.or_else(|| before.filter(|before| before.name == name).and_then(|before| before.uid));
     Some(NodeRef { api_version: "v1".to_owned(), kind: "Node".to_owned(), name, uid })
+}
+
+/// Of the Node in `nodeRef`, and written by the same pass.
+fn applied_taints(snapshot: &Snapshot, decision: &Decision) -> Vec<AppliedTaint> {
+    let planned = decision.taints.as_ref().map(|plan| &plan.record);
+    planned.unwrap_or(&snapshot.status.applied_node_taints).clone()
 }
 
 /// The machine is back with its owner, but nobody can see whether its Node object has gone too (Cluster API gives up on

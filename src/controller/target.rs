@@ -8,6 +8,7 @@ mod forms;
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -16,6 +17,7 @@ use crate::api::keys::{is_reserved_in_line, is_reserved_on_machine};
 use crate::api::scheduled_machine::{
     InlineMetadata, InlineObject, MachineTemplate, MachineTemplateSpec, ReadinessGate, Reclaim, SecretKeyRef,
 };
+use crate::api::taint::NodeTaint;
 use crate::schedule::{Fault, Schedule};
 
 /// Cluster API counts a node-deletion limit from the Machine's deletion, not from when it turns to the Node, so the
@@ -53,6 +55,8 @@ pub struct Target {
     pub limits: Limits,
     /// What the next Machine is made of, or all that is wrong with it. Blocks opening, nothing else.
     pub templates: Result<Templates, Vec<Fault>>,
+    /// Taints of the lent Node, one of each key and effect; those that cannot be put on are left out, and faults.
+    pub taints: Vec<NodeTaint>,
     /// Where the workload cluster's kubeconfig is.
     pub kubeconfig: SecretKeyRef,
     /// Faults of fields that have a safe stand-in (durations, flags).
@@ -139,6 +143,7 @@ impl Target {
             faults.extend(forms::secret_ref(&kubeconfig));
         }
         faults.extend(forms::commands(spec));
+        let taints = taints(spec, &mut faults);
         Self {
             paused: field(spec, "paused", "spec", &mut faults).unwrap_or(false),
             kill_switch: field(spec, "killSwitch", "spec", &mut faults).unwrap_or(false),
@@ -154,6 +159,7 @@ impl Target {
             cluster_name,
             grace,
             drain,
+            taints,
             kubeconfig,
             other_faults: faults,
         }
@@ -229,6 +235,26 @@ fn kubeconfig(spec: &Value, faults: &mut Vec<Fault>) -> SecretKeyRef {
         let cluster = spec.get("clusterName").and_then(Value::as_str).unwrap_or_default();
         SecretKeyRef { name: format!("{cluster}-kubeconfig"), key: "value".to_owned() }
     })
+}
+
+/// One by one: what cannot be read, or would be refused, keeps no other off.
+fn taints(spec: &Value, faults: &mut Vec<Fault>) -> Vec<NodeTaint> {
+    let listed: Vec<Value> = field(spec, "nodeTaints", "spec", faults).unwrap_or_default();
+    let mut taints: Vec<NodeTaint> = Vec::new();
+    for (place, value) in listed.iter().enumerate() {
+        let path = format!("spec.nodeTaints[{place}]");
+        match NodeTaint::deserialize(value) {
+            Err(error) => faults.push(fault(path, error.to_string())),
+            Ok(taint) if taints.iter().any(|t| (&t.key, t.effect) == (&taint.key, taint.effect)) => {
+                faults.push(fault(path, "has the key and effect of one before it; keep one"));
+            }
+            Ok(taint) => match taint.fault() {
+                Some(words) => faults.push(fault(path, format!("{:?} {words}", taint.key))),
+                None => taints.push(taint),
+            },
+        }
+    }
+    taints
 }
 
 fn schedule(spec: &Value) -> Result<Schedule, Vec<Fault>> {

@@ -1,5 +1,8 @@
 //! Which event wakes which object. The reason for waking is dropped on purpose: decisions depend on state only.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use kube::api::Api;
 use kube::core::{ApiResource, DynamicObject, SelectorExt};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -45,7 +48,12 @@ pub struct Waker {
     hold_keys: UnboundedSender<Key>,
     objects: Store<DynamicObject>,
     holds: Holds,
+    /// Machines whose host Cluster API has not matched with its Node yet, by provider id.
+    unmatched: Arc<Mutex<HashMap<String, HashSet<Named>>>>,
 }
+
+/// Namespace and name.
+type Named = (String, String);
 
 impl Waker {
     /// Sends keys of objects in this store, and of holds.
@@ -55,7 +63,7 @@ impl Waker {
         objects: Store<DynamicObject>,
         holds: Holds,
     ) -> Self {
-        Self { keys, hold_keys, objects, holds }
+        Self { keys, hold_keys, objects, holds, unmatched: Arc::default() }
     }
 
     /// One object, by name.
@@ -128,6 +136,7 @@ impl Waker {
 
     /// A Machine changed: by label, or (the predecessor's, and after `clusterctl move`) by controller reference.
     fn machine(&self, machine: &DynamicObject) {
+        self.note_host(machine);
         let owner = machine
             .owner_references()
             .iter()
@@ -136,6 +145,29 @@ impl Waker {
         if let Some(name) = label.or(owner.map(|owner| &owner.name)) {
             self.wake(&machine.namespace().unwrap_or_default(), name);
         }
+    }
+
+    /// Nodes carry no word of their Machine before they are matched.
+    fn note_host(&self, machine: &DynamicObject) {
+        let Some(id) = text(machine, "/spec/providerID").filter(|id| !id.is_empty()) else { return };
+        let is_matched = text(machine, "/status/nodeRef/name").is_some_and(|name| !name.is_empty());
+        let named = (machine.namespace().unwrap_or_default(), machine.name_any());
+        let mut unmatched = self.unmatched();
+        if is_matched || machine.metadata.deletion_timestamp.is_some() {
+            if let Some(waiting) = unmatched.get_mut(id) {
+                waiting.remove(&named);
+                if waiting.is_empty() {
+                    unmatched.remove(id);
+                }
+            }
+        } else {
+            unmatched.entry(id.to_owned()).or_default().insert(named);
+        }
+    }
+
+    fn unmatched(&self) -> MutexGuard<'_, HashMap<String, HashSet<Named>>> {
+        // Whole between any two statements that hold the lock.
+        self.unmatched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A Cluster changed: all objects that name it.
@@ -159,8 +191,12 @@ impl Waker {
         match notice {
             WorkloadNotice::Reach(key) => self.all(|object| uses(object, key)),
             WorkloadNotice::Node { machine: Some((namespace, name)), .. } => self.wake(namespace, name),
-            // Not matched to a Machine yet: the Machine's own change will say so.
-            WorkloadNotice::Node { machine: None, .. } => {}
+            WorkloadNotice::Node { machine: None, provider_id: Some(id), .. } => {
+                for (namespace, name) in self.unmatched().get(id).into_iter().flatten() {
+                    self.wake(namespace, name);
+                }
+            }
+            WorkloadNotice::Node { machine: None, provider_id: None, .. } => {}
             WorkloadNotice::Pods { askers, .. } => {
                 for (namespace, name) in askers {
                     self.wake(namespace, name);

@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of Machines or schedules; publishes into its slot first and tells of it afterwards.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::api::core::v1::{Node, Secret};
 use kube::{
@@ -15,13 +17,14 @@ use kube::{
 };
 use tokio::{
     sync::{Notify, mpsc::UnboundedSender, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing::{Instrument, debug, info, info_span};
 
 use super::{
     ConnectionKey, Dial, Reach, Slot, WorkloadNotice,
     kubeconfig::{self, Accepted},
+    line::{ANSWER, Line, Trouble, Turns},
 };
 use crate::{
     api::names::{ANNOTATION_NODE_CLUSTER_NAMESPACE, ANNOTATION_NODE_MACHINE},
@@ -29,7 +32,9 @@ use crate::{
 };
 
 /// One GET of the Secret in the management cluster.
-const SECRET_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+const SECRET_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between a call that met trouble and the next list: a server that is only slow is not to be listed all the time.
+const BREATH: Duration = Duration::from_secs(2);
 
 pub(super) struct Connection {
     key: ConnectionKey,
@@ -40,6 +45,7 @@ pub(super) struct Connection {
     dial: Dial,
     /// Rings when the workload cluster does not accept the credentials.
     suspect: Notify,
+    turns: Turns,
 }
 
 /// What the Secret holds for us.
@@ -60,7 +66,7 @@ impl Connection {
         dial: Dial,
     ) -> Self {
         let secrets = Api::namespaced_with(management, &key.namespace, &ApiResource::erase::<Secret>(&()));
-        Self { key, slot, secrets, notices, dial, suspect: Notify::new() }
+        Self { key, slot, secrets, notices, dial, suspect: Notify::new(), turns: Turns::default() }
     }
 
     /// Holds the connection until it is dropped.
@@ -76,9 +82,18 @@ impl Connection {
     async fn follow_secret(&self, material: &watch::Sender<Material>) {
         let config = Config::default().fields(&format!("metadata.name={}", self.key.secret));
         let writer = Writer::new(ApiResource::erase::<Secret>(&()));
+        let mut is_there = false;
         follow(self.secrets.clone(), config, writer, |notice| match notice {
-            Notice::Changed(secret) => publish(material, self.material(&secret)),
-            Notice::Gone(_) => publish(material, self.absent()),
+            Notice::Changed(secret) => {
+                is_there = true;
+                publish(material, self.material(&secret));
+            }
+            Notice::Gone(_) => {
+                is_there = false;
+                publish(material, self.absent());
+            }
+            // Of a Secret that is there everything has been said, also that it lacks the key.
+            Notice::Synced if is_there => {}
             Notice::Synced => publish_missing(material, self.absent()),
             Notice::Failing(Outage { cause: Cause::Forbidden, message }) => {
                 publish_missing(
@@ -105,13 +120,15 @@ impl Connection {
         }
     }
 
-    /// Connects with what the Secret holds, anew whenever that changes.
+    /// Connects with what the Secret holds, anew whenever that changes and when a call meets trouble.
     async fn connect(&self, mut material: watch::Receiver<Material>) {
         let mut former = None;
         loop {
             let found = material.borrow_and_update().clone();
+            // One for each line: a call of a former one says nothing about this one.
+            let trouble = watch::Sender::default();
             let nodes = async {
-                match self.client(found, &mut former) {
+                match self.client(found, &mut former, &trouble) {
                     Some(client) => self.follow_nodes(client).await,
                     None => std::future::pending().await,
                 }
@@ -119,12 +136,38 @@ impl Connection {
             tokio::select! {
                 () = renewed(&mut material) => {}
                 () = nodes => {}
+                () = self.meet_trouble(trouble.subscribe()) => {}
             }
         }
     }
 
+    /// Until a list of the Nodes has come over a new connection nobody calls: the old one may be dead without anybody
+    /// having said so, or its credentials be worth nothing any more, and the watch on it knows of neither.
+    async fn meet_trouble(&self, mut trouble: watch::Receiver<Option<Trouble>>) {
+        let reach = match trouble.wait_for(Option::is_some).await.map(|trouble| *trouble) {
+            Ok(Some(Trouble::Refused)) => {
+                self.suspect.notify_one();
+                Reach::Unauthorized("the API server does not accept the credentials (401)".to_owned())
+            }
+            Ok(Some(Trouble::Silent)) => {
+                let seconds = ANSWER.as_secs_f32();
+                Reach::Unreachable(format!("the API server did not answer a call within {seconds} s"))
+            }
+            // Nobody is left who could call.
+            Ok(None) | Err(_) => return std::future::pending().await,
+        };
+        info!(?reach, "connecting anew");
+        self.set_reach(reach);
+        sleep(BREATH).await;
+    }
+
     /// The client to use from now on, and the view that goes with it.
-    fn client(&self, material: Material, former: &mut Option<Accepted>) -> Option<kube::Client> {
+    fn client(
+        &self,
+        material: Material,
+        former: &mut Option<Accepted>,
+        trouble: &watch::Sender<Option<Trouble>>,
+    ) -> Option<kube::Client> {
         let text = match material {
             Material::Unread => return None,
             Material::Missing(why) => {
@@ -150,8 +193,9 @@ impl Connection {
         let moved = former.is_some() && !rotated;
         info!(server = %accepted.server(), rotated, "connecting");
         *former = Some(accepted);
+        let line = Line::new(client.clone(), self.turns.clone(), trouble.clone());
         self.publish(|view| {
-            view.client = Some(client.clone());
+            view.line = Some(line);
             view.epoch += 1;
             if moved {
                 view.nodes = None;
@@ -214,13 +258,15 @@ impl Connection {
             .get(ANNOTATION_NODE_CLUSTER_NAMESPACE)
             .zip(annotations.get(ANNOTATION_NODE_MACHINE))
             .map(|(namespace, name)| (namespace.clone(), name.clone()));
-        self.tell(WorkloadNotice::Node { connection: self.key.clone(), name: node.name_any(), machine });
+        let provider_id = node.spec.as_ref().and_then(|spec| spec.provider_id.clone());
+        let (connection, name) = (self.key.clone(), node.name_any());
+        self.tell(WorkloadNotice::Node { connection, name, machine, provider_id });
     }
 
     /// Without a kubeconfig nothing is called; the last known Nodes stay to be looked at.
     fn disconnect(&self, why: Reach) {
         self.publish(|view| {
-            view.client = None;
+            view.line = None;
             view.epoch += 1;
             replaced(&mut view.reach, why)
         });

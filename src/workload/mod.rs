@@ -6,6 +6,7 @@
 
 mod connection;
 pub mod kubeconfig;
+mod line;
 mod pods;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
+pub use self::line::{ANSWER, Line, Unanswered};
 pub use self::pods::{Asker, PodsView};
 use self::{
     connection::Connection,
@@ -68,10 +70,9 @@ pub enum Reach {
 pub struct View {
     /// How it answers.
     pub reach: Reach,
-    /// Made of the accepted kubeconfig; there while one is, also during an outage. It begins an answer within 10 s or
-    /// fails; callers bound their calls.
-    pub client: Option<kube::Client>,
-    /// Another one with every change of `client`.
+    /// Made of the accepted kubeconfig; there while one is, also during an outage.
+    pub line: Option<Line>,
+    /// Another one with every change of `line`.
     pub epoch: u64,
     /// Some once the first list of its Nodes was complete. During an outage and after the kubeconfig was withdrawn
     /// this is what was last known; it is dropped when the kubeconfig leads to another cluster.
@@ -91,6 +92,8 @@ pub enum WorkloadNotice {
         name: String,
         /// Namespace and name of its Machine, from the annotations Cluster API writes on Nodes it has matched.
         machine: Option<(String, String)>,
+        /// `spec.providerID`: before they are matched it is all that ties the two.
+        provider_id: Option<String>,
     },
     /// A pod on a Node came, changed or went, or the watch of them came or went.
     Pods {
@@ -104,7 +107,7 @@ pub enum WorkloadNotice {
 impl View {
     /// Before anything is known.
     pub fn unknown() -> Self {
-        Self { reach: Reach::Connecting, client: None, epoch: 0, nodes: None }
+        Self { reach: Reach::Connecting, line: None, epoch: 0, nodes: None }
     }
 }
 

@@ -15,7 +15,7 @@ use kube::runtime::{
 };
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
-use super::{ConnectionKey, Order, Slot, WorkloadNotice};
+use super::{ConnectionKey, Line, Order, Slot, WorkloadNotice};
 use crate::api::names::ANNOTATION_MIRROR_POD;
 use crate::watch::{Notice, follow_trimmed};
 
@@ -127,7 +127,7 @@ pub(super) async fn run(
     loop {
         let (client, epoch) = {
             let view = connection.borrow_and_update();
-            (view.client.clone(), view.epoch)
+            (view.line.as_ref().map(Line::client), view.epoch)
         };
         let pods = async {
             match client {

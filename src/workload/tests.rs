@@ -90,14 +90,26 @@ async fn a_missing_secret_is_named_and_connects_when_it_appears() {
     assert_eq!(fixture.reach(), Reach::Connecting);
     let missing = Reach::KubeconfigMissing("Secret lent/grid-kubeconfig does not exist".into());
     fixture.until(|reach| *reach == missing).await;
-    assert!(fixture.workloads.view(&key()).client.is_none());
+    assert!(fixture.workloads.view(&key()).line.is_none());
     line.unbounded_send(event("ADDED", &secret(&kubeconfig("https://grid", &authority(), "t"), "2")))
         .unwrap();
     fixture.until(|reach| *reach == Reach::Connected).await;
     let view = fixture.workloads.view(&key());
     let node = view.nodes.unwrap().get(&ObjectRef::new("n1")).unwrap();
-    assert!(view.client.is_some() && node.status.as_ref().unwrap().images.is_none());
+    assert!(view.line.is_some() && node.status.as_ref().unwrap().images.is_none());
     assert_eq!(fixture.management.count("fieldSelector=metadata.name%3Dgrid-kubeconfig"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_without_the_key_is_not_called_missing() {
+    let (_line, secrets) = open_watch();
+    let other = json!({"apiVersion": "v1", "kind": "Secret", "data": {"other": ""},
+                       "metadata": {"name": "grid-kubeconfig", "namespace": "lent", "uid": "s", "resourceVersion": "1"}});
+    let mut fixture = fixture(vec![Answer::list("1", "", &[other]), secrets], vec![]);
+    let lacking = Reach::KubeconfigMissing("Secret lent/grid-kubeconfig has no key value".into());
+    fixture.until(|reach| *reach == lacking).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(fixture.reach(), lacking);
 }
 
 #[tokio::test(start_paused = true)]
@@ -113,7 +125,10 @@ async fn a_node_is_told_with_its_machine_once_the_view_shows_it() {
     assert_eq!(fixture.reach(), Reach::Connected);
     let told = fixture.notices.recv().await.unwrap();
     let machine = Some(("lent".to_owned(), "ws-17".to_owned()));
-    assert_eq!(told, WorkloadNotice::Node { connection: key(), name: "n1".into(), machine });
+    assert_eq!(
+        told,
+        WorkloadNotice::Node { connection: key(), name: "n1".into(), machine, provider_id: None }
+    );
     assert!(fixture.workloads.view(&key()).nodes.unwrap().get(&ObjectRef::new("n1")).is_some());
 }
 
@@ -315,4 +330,28 @@ async fn a_watch_of_pods_tells_what_is_wrong_and_goes_on_with_a_rotated_credenti
         fixture.until_pods().await;
     }
     assert_eq!(fixture.workloads.pods(&key(), "n1").unwrap().trouble, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_not_answered_makes_the_cluster_unreachable_until_a_new_list_comes() {
+    let (_line, secrets) = open_watch();
+    let (_first, watch) = open_watch();
+    let (_renewed, again) = open_watch();
+    let text = kubeconfig("https://grid", &authority(), "t");
+    let list = || Answer::list("9", "", &[on_grid("n1", "3")]);
+    let mut fixture = fixture(
+        vec![Answer::list("1", "", &[secret(&text, "1")]), secrets],
+        vec![vec![list(), watch], vec![Answer::failure(503), list(), again]],
+    );
+    fixture.until(|reach| *reach == Reach::Connected).await;
+    let line = fixture.workloads.view(&key()).line.unwrap();
+    let never = || std::future::pending::<kube::Result<()>>();
+    assert_eq!(line.call(never()).await.err(), Some(Unanswered::Silent));
+    fixture.until(|reach| matches!(reach, Reach::Unreachable(why) if why.contains("1.2 s"))).await;
+    assert_eq!(fixture.workloads.view(&key()).nodes.unwrap().len(), 1, "what was last known stays");
+    fixture.until(|reach| *reach == Reach::Connected).await;
+    // A call of the former line that ends late says nothing about the new one.
+    assert_eq!(line.call(never()).await.err(), Some(Unanswered::Silent));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(fixture.reach(), Reach::Connected);
 }

@@ -10,6 +10,7 @@
 
 mod admission;
 mod bad_input;
+mod confused;
 mod control_planes;
 mod crash;
 mod crd;
@@ -30,6 +31,9 @@ mod pauses;
 mod proof;
 mod reused_host;
 mod status;
+mod taints;
 mod takeover;
 mod turns;
+mod twenty;
+mod workload;
 mod world;

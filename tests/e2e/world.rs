@@ -27,6 +27,9 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 /// Group of the controllers under test; it has the rights that are shipped and no others.
 pub const GROUP: &str = "5spot-controllers";
 
+/// Group of the same on the workload plane, likewise.
+pub const WORKLOAD_GROUP: &str = "5spot-workload-controllers";
+
 /// A namespace with a Cluster and a controller of its own.
 pub struct World {
     pub tenant: Tenant,
@@ -57,6 +60,22 @@ pub async fn install(planes: &ControlPlanes) {
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": GROUP}],
     }));
     manifests::install(&client, objects).await.unwrap();
+    // On both: a management cluster can be its own workload cluster.
+    for plane in [planes.workload(), planes.management()] {
+        manifests::install(&plane.client().await, workload_rights()).await.unwrap();
+    }
+}
+
+fn workload_rights() -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/workload/role.yaml");
+    let mut objects = manifests::documents(&std::fs::read_to_string(path).unwrap()).unwrap();
+    objects.push(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "5spot-workload-controllers"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "5spot-workload"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": WORKLOAD_GROUP}],
+    }));
+    objects
 }
 
 impl World {
@@ -109,6 +128,7 @@ impl World {
         installed().await;
         let tenant = planes.tenant(name).await;
         let user = format!("controller-of-{}", tenant.namespace);
+        tenant.put_kubeconfig(&narrow_secret(&tenant), &narrow_kubeconfig(&tenant, &user)).await;
         (tenant, user)
     }
 
@@ -131,9 +151,13 @@ impl World {
         Api::all(self.tenant.workload.clone())
     }
 
-    /// Creates a ScheduledMachine whose spec is [`spec`] with these fields put over it.
+    /// Creates a ScheduledMachine whose spec is [`spec`] with these fields put over it. Unless they say where its
+    /// Nodes are, the controller works there with the rights that are shipped and no others.
     pub async fn create(&self, name: &str, over: Value) -> DynamicObject {
         let mut spec = spec(&self.tenant.cluster);
+        if over.get("clusterName").is_none() && over.get("kubeconfigSecretRef").is_none() {
+            spec["kubeconfigSecretRef"] = json!({"name": narrow_secret(&self.tenant)});
+        }
         merge(&mut spec, over);
         self.tenant.create(&scheduled_machine(), json!({"metadata": {"name": name}, "spec": spec})).await
     }
@@ -207,11 +231,17 @@ impl World {
         self.tenant.planes().management().audit().after(self.mark).by(&self.user)
     }
 
-    /// What the controller asked of the workload cluster so far. Cluster API has the same kubeconfig; user agents tell
-    /// them apart.
+    /// What the controller asked of the workload cluster so far. Where it has Cluster API's own kubeconfig, user agents
+    /// tell them apart.
     pub fn workload_calls(&self) -> Calls {
         let calls = self.tenant.planes().workload().audit().after(self.workload_mark);
-        calls.by(&self.tenant.workload_user).only(|call| call.user_agent.starts_with("5spot/"))
+        self.of_the_controller(&calls)
+    }
+
+    /// Of calls to the workload cluster, those of the controller.
+    pub fn of_the_controller(&self, calls: &Calls) -> Calls {
+        let users = [&self.tenant.workload_user, &self.user];
+        calls.only(|call| users.contains(&&call.user) && call.user_agent.starts_with("5spot/"))
     }
 
     /// How many Machines of that name were ever created by anybody.
@@ -221,6 +251,16 @@ impl World {
             audit.after(self.mark).within(&self.tenant.namespace).on("machines").verb("create").accepted();
         calls.only(|call| call.name == name || call.name.is_empty()).len()
     }
+}
+
+/// Secret of the kubeconfig with the shipped rights.
+pub fn narrow_secret(tenant: &Tenant) -> String {
+    format!("{}-5spot", tenant.cluster)
+}
+
+/// A kubeconfig of the workload plane with the shipped rights.
+pub fn narrow_kubeconfig(tenant: &Tenant, user: &str) -> String {
+    tenant.planes().workload().issue_kubeconfig(user, &[WORKLOAD_GROUP])
 }
 
 struct LogOnPanic<'a>(&'a Controller);

@@ -37,9 +37,11 @@ pub mod ports;
 pub mod process;
 pub mod provider;
 pub mod proxy;
+pub mod recorder;
 pub mod refusal;
 pub mod runtime;
 pub mod tenant;
+pub mod tunnel;
 pub mod wait;
 
 pub use audit::{Audit, Call, Mark};
@@ -48,7 +50,9 @@ pub use controller::Controller;
 pub use plane::{ControlPlanes, Options, Plane, shared, shared_with};
 pub use provider::Behaviour;
 pub use proxy::FaultProxy;
+pub use recorder::Recorder;
 pub use tenant::Tenant;
+pub use tunnel::Tunnel;
 pub use wait::{eventually, gone, pass_until};
 
 /// Tells whoever watches the tests. Not by `eprintln!`, which libtest keeps to itself until a test has

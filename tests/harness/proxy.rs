@@ -24,6 +24,7 @@ use super::{Result, runtime};
 use forward::Upstream;
 use plan::Plan;
 
+pub use forward::acceptor;
 pub use plan::{When, status_body};
 
 /// One request that came through.

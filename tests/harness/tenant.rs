@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{ApiResource, DynamicObject, PostParams};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
@@ -123,6 +123,18 @@ impl Tenant {
         created.unwrap_or_else(|trouble| {
             panic!("cannot create {} in {}: {trouble}", resource.kind, self.namespace)
         })
+    }
+
+    /// A Secret with that kubeconfig under `value`, or with that one from now on.
+    pub async fn put_kubeconfig(&self, name: &str, kubeconfig: &str) {
+        let secret: Secret = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": {"name": name}, "stringData": {"value": kubeconfig},
+        }))
+        .expect("a secret");
+        let secrets: Api<Secret> = Api::namespaced(self.management.clone(), &self.namespace);
+        let params = PatchParams::apply("harness").force();
+        secrets.patch(name, &params, &Patch::Apply(&secret)).await.expect("the Secret");
     }
 
     async fn make_namespaces(&self) {

@@ -34,7 +34,10 @@ async fn five_hundred_settled_objects_cost_no_call_in_three_minutes() {
     let world = World::start("rest").await;
     let names: Vec<String> = (0..OBJECTS).map(|_| world.tenant.unique("ws")).collect();
     let (on, off) = names.split_at(OBJECTS / 2);
-    stream::iter(on).for_each_concurrent(8, |name| async { drop(world.create(name, json!({})).await) }).await;
+    let tainted = json!({"nodeTaints": [{"key": "lent", "value": "true", "effect": "NoSchedule"}]});
+    stream::iter(on)
+        .for_each_concurrent(8, |name| async { drop(world.create(name, tainted.clone()).await) })
+        .await;
     let closed = json!({ "schedule": closed() });
     stream::iter(off)
         .for_each_concurrent(8, |name| async { drop(world.create(name, closed.clone()).await) })
@@ -50,9 +53,8 @@ async fn five_hundred_settled_objects_cost_no_call_in_three_minutes() {
 
     let planes = world.tenant.planes();
     let (management, workload) = (planes.management().audit(), planes.workload().audit());
-    let (user, workload_user) = (world.user.clone(), world.tenant.workload_user.clone());
-    let ours = |calls: &Calls| calls.by(&user);
-    let theirs = |calls: &Calls| calls.by(&workload_user).only(|call| call.user_agent.starts_with("5spot/"));
+    let ours = |calls: &Calls| calls.by(&world.user);
+    let theirs = |calls: &Calls| world.of_the_controller(calls);
     let marks = (management.mark(), workload.mark());
     tokio::join!(
         management.silent(marks.0, "management", STRETCH, |calls| ours(calls).calls()),
@@ -81,6 +83,7 @@ async fn all_settled(world: &World, on: &[String], off: &[String]) {
         object.data["status"]["phase"] == wanted
             && is_true(object, "Ready")
             && is_true(object, "WorkloadReachable")
+            && (wanted == "Inactive" || is_true(object, "NodeTainted"))
     };
     while !waiting.is_empty() {
         if let Some(Ok(object)) = stream.next().await {

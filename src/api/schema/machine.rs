@@ -5,7 +5,8 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 
 use super::keys::{is_qualified, label_value};
 use super::{QUALIFIED_NAME_LENGTH, SUBDOMAIN, atomic_list, nullable, rule, ruled, ruled_text, text};
-use crate::api::scheduled_machine::{NodeTaint, ReadinessGate};
+use crate::api::scheduled_machine::ReadinessGate;
+use crate::api::taint::{AppliedTaint, MOST_TAINTS, NodeTaint};
 
 /// The name of a Cluster, fixed for the object's life.
 pub(in crate::api) fn cluster_name(_: &mut SchemaGenerator) -> Schema {
@@ -66,10 +67,19 @@ pub(in crate::api) fn return_after(_: &mut SchemaGenerator) -> Schema {
 
 /// Taints, one of each key and effect.
 pub(in crate::api) fn taints(generator: &mut SchemaGenerator) -> Schema {
+    taint_list(&generator.subschema_for::<NodeTaint>())
+}
+
+/// Taints with what became of them, one of each key and effect.
+pub(in crate::api) fn applied_taints(generator: &mut SchemaGenerator) -> Schema {
+    taint_list(&generator.subschema_for::<AppliedTaint>())
+}
+
+fn taint_list(items: &Schema) -> Schema {
     json_schema!({
         "type": "array",
-        "maxItems": 64,
-        "items": generator.subschema_for::<NodeTaint>(),
+        "maxItems": MOST_TAINTS,
+        "items": items,
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["key", "effect"],
     })

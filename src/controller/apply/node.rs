@@ -1,9 +1,7 @@
 //! The half of a pass that goes to the workload cluster.
 //!
 //! Somebody may want her machine back in the middle of it, so it is short whatever happens: every call is given up after
-//! [`CALL`], and nothing but calls of one Node stands in line.
-
-use std::time::Duration;
+//! [`crate::workload::ANSWER`], and nothing but calls of one Node stands in line.
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
@@ -11,7 +9,7 @@ use kube::api::{Api, DeleteParams, Patch, PostParams, Preconditions};
 use kube::core::Status;
 use serde_json::{Value, json};
 
-use super::{Apply, params, within};
+use super::{Apply, params};
 use crate::api::names;
 use crate::controller::effect::{Effect, NodeEdit, PodEdit};
 use crate::controller::error::{EffectError, is_not_found, words};
@@ -19,9 +17,8 @@ use crate::controller::expect::Written;
 use crate::controller::observe;
 use crate::controller::report::Failure;
 use crate::controller::snapshot::pods::{Outcome, Verb};
+use crate::workload::{Line, Unanswered};
 
-/// An eject waits for no workload cluster longer than 2 s, whatever the pass before it was waiting for.
-const CALL: Duration = Duration::from_millis(1200);
 /// What an ejected pod gets.
 const EJECT_GRACE_SECONDS: u32 = 1;
 
@@ -81,6 +78,10 @@ impl Apply<'_> {
                 }
                 self.edit_node("eject_node", node, patch).await
             }
+            Effect::Taint(edit) => {
+                let steps = serde_json::from_value(edit.patch()).map_err(EffectError::Encode)?;
+                self.patch_node("taint", &edit.node, &Patch::Json(steps)).await
+            }
             Effect::DeleteNode(edit) => self.delete_node(edit).await,
             Effect::Evict(pod) => self.evict(pod).await,
             Effect::DeletePod(pod) => self.delete_pod(pod).await,
@@ -101,11 +102,20 @@ impl Apply<'_> {
         edit: &NodeEdit,
         mut patch: Value,
     ) -> Result<(), EffectError> {
-        let client = self.workload.ok_or(EffectError::NotConnected { what })?;
         patch["metadata"]["uid"] = json!(edit.uid);
         patch["metadata"]["resourceVersion"] = json!(edit.resource_version);
-        let api: Api<Node> = Api::all(client.clone());
-        match within(CALL, what, api.patch(&edit.name, &params(), &Patch::Merge(&patch))).await? {
+        self.patch_node(what, edit, &Patch::Merge(patch)).await
+    }
+
+    async fn patch_node(
+        &self,
+        what: &'static str,
+        edit: &NodeEdit,
+        patch: &Patch<Value>,
+    ) -> Result<(), EffectError> {
+        let line = self.line(what)?;
+        let api: Api<Node> = Api::all(line.client());
+        match on_line(line, what, api.patch(&edit.name, &params(), patch)).await? {
             Ok(node) => {
                 self.expectations.note(&self.snapshot.object, Written::Node(&node));
                 Ok(())
@@ -118,13 +128,13 @@ impl Apply<'_> {
     }
 
     async fn delete_node(&self, edit: &NodeEdit) -> Result<(), EffectError> {
-        let client = self.workload.ok_or(EffectError::NotConnected { what: "delete_node" })?;
+        let line = self.line("delete_node")?;
         // Only as it was read: a kubelet that has come back registers no other while it runs.
         let as_read =
             Preconditions { resource_version: Some(edit.resource_version.clone()), ..of_uid(&edit.uid) };
         let params = DeleteParams::default().preconditions(as_read);
-        let api: Api<Node> = Api::all(client.clone());
-        match within(CALL, "delete_node", api.delete(&edit.name, &params)).await? {
+        let api: Api<Node> = Api::all(line.client());
+        match on_line(line, "delete_node", api.delete(&edit.name, &params)).await? {
             Ok(_) => Ok(()),
             Err(error) if is_not_found(&error) => Ok(()),
             Err(source) => {
@@ -135,7 +145,8 @@ impl Apply<'_> {
 
     /// Any answer is noted for the pod, and none is a failure of the pass: the next one depends on the pod alone.
     async fn evict(&self, pod: &PodEdit) -> Result<(), EffectError> {
-        let api = self.pods("evict", pod)?;
+        let line = self.line("evict")?;
+        let api: Api<Pod> = Api::namespaced(line.client(), &pod.namespace);
         let body = json!({
             "apiVersion": "policy/v1", "kind": "Eviction",
             "metadata": {"name": pod.name, "namespace": pod.namespace},
@@ -144,11 +155,13 @@ impl Apply<'_> {
         let params = PostParams::default();
         // Not by kube's own `evict`: it loses the uid, and takes a Failure that comes with 201 for a success.
         let call = api.create_subresource::<Value, Status>("eviction", &pod.name, &params, &body);
-        let outcome = match within(CALL, "evict", call).await {
+        let outcome = match on_line(line, "evict", call).await {
             Ok(Ok(status)) if status.is_failure() => refusal(&status),
             Ok(Ok(_)) => Outcome::Accepted,
             Ok(Err(kube::Error::Api(status))) => refusal(&status),
             Ok(Err(error)) => Outcome::Failed { message: words(&error) },
+            // Not sent: nothing is known of the pod that was not known before.
+            Err(busy @ EffectError::Busy { .. }) => return Err(busy),
             Err(late) => Outcome::Failed { message: late.to_string() },
         };
         self.tried(pod, Verb::Evict, outcome);
@@ -156,23 +169,25 @@ impl Apply<'_> {
     }
 
     async fn delete_pod(&self, pod: &PodEdit) -> Result<(), EffectError> {
-        let api = self.pods("delete_pod", pod)?;
+        let line = self.line("delete_pod")?;
+        let api: Api<Pod> = Api::namespaced(line.client(), &pod.namespace);
         let params =
             DeleteParams::default().grace_period(EJECT_GRACE_SECONDS).preconditions(of_uid(&pod.uid));
-        let outcome = match within(CALL, "delete_pod", api.delete(&pod.name, &params)).await {
+        let outcome = match on_line(line, "delete_pod", api.delete(&pod.name, &params)).await {
             Ok(Ok(_)) => Outcome::Accepted,
             // Gone, or a namesake.
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Outcome::Accepted,
             Ok(Err(error)) => Outcome::Failed { message: words(&error) },
+            // Not sent: nothing is known of the pod that was not known before.
+            Err(busy @ EffectError::Busy { .. }) => return Err(busy),
             Err(late) => Outcome::Failed { message: late.to_string() },
         };
         self.tried(pod, Verb::Delete, outcome);
         Ok(())
     }
 
-    fn pods(&self, what: &'static str, pod: &PodEdit) -> Result<Api<Pod>, EffectError> {
-        let client = self.workload.ok_or(EffectError::NotConnected { what })?;
-        Ok(Api::namespaced(client.clone(), &pod.namespace))
+    fn line(&self, what: &'static str) -> Result<&Line, EffectError> {
+        self.workload.ok_or(EffectError::NotConnected { what })
     }
 
     fn tried(&self, pod: &PodEdit, verb: Verb, outcome: Outcome) {
@@ -186,6 +201,17 @@ impl Apply<'_> {
         }
         self.evictions.note(&self.snapshot.object.uid, &pod.uid, verb, outcome, observe::now());
     }
+}
+
+async fn on_line<T>(
+    line: &Line,
+    what: &'static str,
+    call: impl Future<Output = kube::Result<T>>,
+) -> Result<kube::Result<T>, EffectError> {
+    line.call(call).await.map_err(|unanswered| match unanswered {
+        Unanswered::Silent => EffectError::Silent { what },
+        Unanswered::Busy => EffectError::Busy { what },
+    })
 }
 
 impl Half {

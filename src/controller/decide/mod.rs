@@ -8,6 +8,7 @@ mod eject;
 mod held_up;
 mod judge;
 mod leave;
+pub mod node;
 mod open;
 mod outlook;
 mod rivals;
@@ -31,6 +32,7 @@ struct Plan {
     leaving: Option<crate::api::status::Leaving>,
     is_gone: bool,
     pods_of: Option<String>,
+    taints: Option<node::TaintPlan>,
     wake: Wake,
 }
 
@@ -43,6 +45,7 @@ impl Plan {
             leaving: None,
             is_gone: false,
             pods_of: None,
+            taints: None,
             wake: Wake::never(),
         }
     }
@@ -64,6 +67,7 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
         leaving: plan.leaving,
         is_gone: plan.is_gone,
         pods_of: plan.pods_of,
+        taints: plan.taints,
         wake: plan.wake.or(ruling.until).or(rule::next_look(snapshot)),
         ruling,
     }

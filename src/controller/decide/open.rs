@@ -11,6 +11,7 @@ use crate::controller::build;
 use crate::controller::decide::Plan;
 use crate::controller::decide::cleanup::stale_node;
 use crate::controller::decide::leave::{edit, uncordon};
+use crate::controller::decide::node;
 use crate::controller::decide::rivals;
 use crate::controller::decide::rule::Ruling;
 use crate::controller::effect::{Effect, Standing, Wake};
@@ -67,7 +68,11 @@ fn follow(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) -> Plan {
     plan.effects.extend(removal.flatten());
     plan.effects.extend(build::machine_repair(snapshot, machine));
     plan.effects.extend(snapshot.children.iter().filter_map(|child| build::child_relabel(snapshot, child)));
-    plan.effects.extend(uncordon(snapshot));
+    let free = uncordon(snapshot);
+    let taints = node::taints(snapshot);
+    // One write to the Node in a pass: the next one needs the version that this one makes.
+    plan.effects.extend(free.or_else(|| taints.edit.clone().map(Effect::Taint)));
+    plan.taints = Some(taints);
     plan
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::scenario::Scenario;
 use crate::harness::controller::Setup;
 use crate::harness::{Controller, FaultProxy, Tenant, gone};
-use crate::world::{PATIENCE, World};
+use crate::world::{PATIENCE, WORKLOAD_GROUP, World};
 
 /// When the controller dies.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +92,7 @@ impl Lane {
     pub async fn start(number: usize) -> Self {
         let (tenant, user, management, setup) = World::prepare_through(&format!("crash-{number}")).await;
         let planes = tenant.planes();
-        let workload = FaultProxy::start(planes.workload(), &tenant.workload_user, &["system:masters"]).await;
+        let workload = FaultProxy::start(planes.workload(), &user, &[WORKLOAD_GROUP]).await;
         let secret: Secret = serde_json::from_value(json!({
             "metadata": {"name": format!("{}-through-proxy", tenant.cluster)},
             "stringData": {"value": workload.kubeconfig()},

@@ -1,6 +1,7 @@
 //! A snapshot, put together in few words. Monday 2 November 2026; the window is 09:00 to 18:00 UTC on weekdays.
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Taint;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core::ApiResource;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::{Capi, Version};
 use crate::controller::build;
 use crate::controller::decide::decide;
-use crate::controller::effect::{Decision, Effect};
+use crate::controller::effect::{Decision, Effect, TaintEdit};
 use crate::controller::hold::Hold;
 use crate::controller::report::Report;
 use crate::controller::snapshot::pods::Pods;
@@ -281,6 +282,24 @@ impl Given {
         let after = serde_json::to_value(self.status()).unwrap();
         self.with(|s| s.status = serde_json::from_value(after).unwrap())
     }
+}
+
+/// What the API server makes of a write to a Node's taints.
+pub(super) fn perform(edit: &TaintEdit, taints: &mut Vec<Taint>) {
+    for (place, value) in &edit.changed {
+        taints[*place].value.clone_from(value);
+    }
+    let mut place = 0;
+    taints.retain(|_| {
+        place += 1;
+        !edit.removed.contains(&(place - 1))
+    });
+    taints.extend(edit.added.iter().map(|added| Taint {
+        key: added.key.clone(),
+        value: added.value.clone(),
+        effect: added.effect.name().to_owned(),
+        time_added: None,
+    }));
 }
 
 /// Shorthand for [`Given::standing`].

@@ -19,6 +19,7 @@ mod rivals;
 mod rules;
 mod said;
 mod status;
+mod taints;
 mod turns;
 mod versions;
 mod world;

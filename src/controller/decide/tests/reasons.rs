@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use super::given::{Given, given, hold, reclaim_hold, says, t};
+use super::taints;
 use crate::api::condition::types;
 use crate::api::machine_hold::HoldState;
 use crate::api::status::ScheduledMachineStatus;
@@ -87,6 +88,9 @@ fn situations() -> Vec<Given> {
         reach(Reach::Unreachable(text())),
         reach(Reach::Unauthorized(text())),
         given().with(|s| s.object.deleted_at = Some(t("10:00"))),
+        taints::lent(&["a"], &["a"], &["a"], &["a"]),
+        taints::lent(&["a"], &[], &[], &["a?"]),
+        taints::lent(&["a=1"], &["a=2"], &[], &[]),
     ]
 }
 
@@ -131,6 +135,9 @@ fn every_reason_is_documented_and_every_documented_reason_can_come_about() {
         let given = given();
         note(&derive(&given.s, &given.decide(), &Report { failure: Some(failure), ..Report::default() }));
     }
+    let due = taints::lent(&["a"], &[], &[], &["a?"]);
+    let node_failure = failures().into_iter().next();
+    note(&derive(&due.s, &due.decide(), &Report { node_failure, ..Report::default() }));
     note(&given().lent().at("19:00").deleting("DrainingNode", "").status());
     for (kind, reasons) in DOCUMENTED.iter() {
         let reached = reached.get(kind).unwrap_or_else(|| panic!("{kind} is never said"));

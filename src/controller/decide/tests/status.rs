@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::given::{HOST, given, t};
-use crate::api::scheduled_machine::NodeTaint;
 use crate::api::status::{DesiredState, LastRun, Rule};
+use crate::api::taint::AppliedTaint;
 use crate::controller::status::patch;
 
 #[test]
@@ -78,13 +78,8 @@ fn a_run_is_opened_ready_closed_and_gone_and_how_late_it_was() {
 
 #[test]
 fn what_points_at_a_machine_is_cleared_when_it_is_gone() {
-    let taint = NodeTaint {
-        key: "lent".to_owned(),
-        ..serde_json::from_value(json!({"key": "lent",
-        "effect": "NoSchedule"}))
-        .unwrap()
-    };
-    let lent = given().lent().with(|s| s.status.applied_node_taints = vec![taint]).passed();
+    let taint: AppliedTaint = serde_json::from_value(json!({"key": "lent", "effect": "NoSchedule"})).unwrap();
+    let lent = given().lent().with(|s| s.status.applied_node_taints = vec![taint]).at("18:00").passed();
     let status = &lent.s.status;
     assert!(status.machine_ref.is_some() && status.node_ref.is_some() && status.bootstrap_ref.is_some());
     assert_eq!(status.provider_id.as_deref(), Some(HOST));

@@ -180,6 +180,7 @@ impl World {
                 | Effect::EjectNode { node, .. }
                 | Effect::DeleteNode(node) => assert!(self.ours.contains(&node.uid), "not our Node"),
                 Effect::AddFinalizer | Effect::PatchChild { .. } | Effect::RemoveFinalizer { .. } => {}
+                Effect::Taint(edit) => assert!(self.ours.contains(&edit.node.uid), "not our Node"),
             }
         }
     }
@@ -187,8 +188,14 @@ impl World {
     /// A lent Node takes pods: what a cancelled leaving cordoned is open again.
     pub(super) fn at_rest(&self, snapshot: &Snapshot, decision: &Decision) {
         let is_in = decision.ruling.state == Active && decision.standing.reason == "Active";
+        let is_current = snapshot.object == self.live.object && snapshot.node == self.live.node;
+        if is_in && is_current && self.is_reachable {
+            self.taints_are_as_asked_for();
+        }
         let is_cordoned = snapshot.node.as_ref().is_some_and(|node| node.cordoned_by.is_some());
-        let is_ejecting = snapshot.node.as_ref().is_some_and(|node| !node.taints.is_empty());
+        let is_ejecting = snapshot.node.as_ref().is_some_and(|node| {
+            node.taints.iter().any(|taint| taint.key == crate::api::names::TAINT_EJECTING)
+        });
         let is_held = is_cordoned || is_ejecting;
         assert!(!is_in || !is_held || !self.is_reachable, "lent, and still held: {:#}", self.status);
     }

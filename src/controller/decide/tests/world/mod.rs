@@ -9,6 +9,7 @@ mod model;
 mod pods;
 mod retries;
 mod shell;
+mod taints;
 mod told;
 
 use proptest::prelude::*;
@@ -18,6 +19,7 @@ use super::given::t;
 use crate::api::machine_hold::HoldState;
 use holds::{HowHeld, held, holds};
 use shell::{Fault, How};
+use taints::Stranger;
 
 /// What happens to the world between two stretches of time.
 #[derive(Clone, Debug)]
@@ -47,6 +49,7 @@ enum Act {
     EndHold,
     Down(i64),
     Clock(i64),
+    Stranger(Stranger),
 }
 
 fn edits() -> impl Strategy<Value = Act> {
@@ -82,6 +85,14 @@ fn edits() -> impl Strategy<Value = Act> {
         ("/bootstrapSpec", kind("OtherConfig")),
         ("/bootstrapSpec", Value::Null),
         ("/machineTemplate", json!({"labels": {"team": "grid"}})),
+        ("/nodeTaints", json!([{"key": "a", "value": "1", "effect": "NoSchedule"}])),
+        ("/nodeTaints", json!([{"key": "a", "value": "2", "effect": "NoSchedule"}])),
+        (
+            "/nodeTaints",
+            json!([{"key": "a", "value": "1", "effect": "NoSchedule"}, {"key": "b", "effect": "NoExecute"}]),
+        ),
+        ("/nodeTaints", json!([{"key": "b", "effect": "NoExecute"}])),
+        ("/nodeTaints", json!([])),
     ])
     .prop_map(|(pointer, value)| Act::Edit(pointer, value))
 }
@@ -117,6 +128,7 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => prop::bool::weighted(0.2).prop_map(Act::Label),
         1 => any::<bool>().prop_map(Act::Served),
         1 => (-300..=0_i64).prop_map(Act::Clock),
+        2 => taints::strangers().prop_map(Act::Stranger),
     ]
 }
 

@@ -67,6 +67,8 @@ pub(super) struct World {
     pub(super) is_refusing: bool,
     pub(super) ours: BTreeSet<String>,
     pub(super) pods: PodWorld,
+    /// Key and effect of the taints that the controller put on the Node; all others are a stranger's.
+    pub(super) our_taints: BTreeSet<(String, String)>,
     uids: u32,
     cluster_back_at: Option<Timestamp>,
     // The controller.
@@ -125,6 +127,7 @@ impl World {
             is_refusing: false,
             ours: BTreeSet::new(),
             pods: PodWorld::default(),
+            our_taints: BTreeSet::new(),
             uids: 0,
             cluster_back_at: None,
             wake: Some(real),
@@ -199,6 +202,7 @@ impl World {
             Act::Lag => self.lags = true,
             Act::Hold(how) => self.hold(&how),
             Act::EndHold => drop(self.live.holds.pop()),
+            Act::Stranger(stranger) => self.stranger(&stranger),
             Act::Down(seconds) => self.down_until = self.down_until.max(self.after(seconds)),
             Act::Clock(offset) => {
                 self.offset = offset;
@@ -355,6 +359,9 @@ impl World {
     /// The host joins. A Node object of its name that is still there is taken over as it is, cordon included.
     fn join(&mut self, host: &mut Host) {
         let uid = self.uid();
+        if self.live.node.is_none() {
+            self.our_taints.clear();
+        }
         let node = self.live.node.get_or_insert_with(|| Node {
             name: "ws-1".to_owned(),
             uid: uid.clone(),

@@ -223,10 +223,9 @@ impl World {
             }
             Effect::Evict(pod) => return self.evict(pod).map(|()| None),
             Effect::DeletePod(pod) => return self.delete_pod(pod).map(|()| None),
+            Effect::Taint(edit) => return self.taint(edit).map(|()| None),
             Effect::DeleteNode(edit) => {
-                if self.live.node.as_ref().is_some_and(|node| node.uid == edit.uid) {
-                    self.live.node = None;
-                }
+                self.live.node = self.live.node.take().filter(|node| node.uid != edit.uid);
             }
         }
         Ok(None)
