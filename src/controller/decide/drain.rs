@@ -129,7 +129,7 @@ fn cannot_act(snapshot: &Snapshot, node: &Node, to_go: &[&Pod]) -> bool {
     let takes_pods = !node.unschedulable && !has_begun;
     let mut asked = to_go.iter().filter(|pod| pod.ending.is_none()).peekable();
     let is_forbidden = asked.peek().is_some() && asked.all(|pod| pod.is_forbidden());
-    to_go.first().is_some() && (is_away || takes_pods || is_forbidden)
+    is_away || takes_pods || is_forbidden
 }
 
 /// Nobody on a Node that is not heard of tells that a pod has ended.

@@ -140,8 +140,9 @@ impl Yard {
 
     /// Waits for so many tries of the controller to evict a pod.
     pub async fn until_evicted(&self, pod: &str, tries: usize) {
-        let tried = move |calls: &Calls| calls.only(|call| call.resource == "pods/eviction").len() >= tries;
-        self.until_asked(pod, "evicted", tried).await;
+        let has_so_many =
+            move |calls: &Calls| calls.only(|call| call.resource == "pods/eviction").len() >= tries;
+        self.until_asked(pod, "evicted", has_so_many).await;
     }
 
     /// Waits for the controller's DELETE of a pod.

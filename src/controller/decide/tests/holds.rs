@@ -123,7 +123,7 @@ fn the_hand_back_follows_an_active_hold_and_the_window_it_ends_in() {
     let past_midnight = night("2026-11-03T02:00:00Z");
     assert_eq!(past_midnight.hand_back_by, Some(t("2026-11-03T02:11:30Z")));
     assert_eq!(past_midnight.in_schedule, Some(false));
-    assert!(past_midnight.message.unwrap().contains("leaves from Tue 02:00 UTC, back by Tue 02:10 UTC"));
+    assert!(past_midnight.message.unwrap().contains("leaves from Tue 02:00 UTC, back by Tue 02:11 UTC"));
     let into_the_window = night("2026-11-03T10:00:00Z");
     assert_eq!(into_the_window.hand_back_by, Some(t("2026-11-03T18:11:30Z")));
     assert_eq!(into_the_window.next.unwrap().at, t("2026-11-03T18:00:00Z"));

@@ -323,7 +323,7 @@ fn a_reopening_after_the_delete_keeps_the_books_of_the_old_run_open_until_it_is_
     assert!(back.condition("HandBackOverdue").is_none(), "nobody waits for it any more");
     let gone = back.gone().at("18:15").passed();
     let run = gone.s.status.last_run.clone().unwrap();
-    assert_eq!((run.gone_at, run.late_by_seconds), (Some(t("18:15")), Some(270)));
+    assert_eq!((run.gone_at, run.late_by_seconds), (Some(t("18:15")), Some(210)));
     let next = gone.passed();
     assert_eq!(next.s.status.last_run.unwrap().opened_at, Some(t("18:15")));
 }
