@@ -40,7 +40,8 @@ async fn a_controller_that_was_there_first_comes_alive_with_cluster_api_and_live
     let audit = planes.management().audit();
 
     let name = world.tenant.unique("ws");
-    world.create(&name, json!({})).await;
+    // By the default Secret, which comes with the Cluster.
+    world.create(&name, json!({"kubeconfigSecretRef": null})).await;
     let told = world.until(&name, "told", |sm| said(sm, "Ready").0 == "ClusterApiNotServed").await;
     for kind in ["Ready", "ReferencesValid", "Stalled"] {
         let (reason, message) = said(&told, kind);

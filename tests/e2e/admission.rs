@@ -192,10 +192,16 @@ async fn edits_that_ask_for_nothing_new_stay_open_to_people_without_those_rights
         .edit(&name, json!({"kubeconfigSecretRef": {"name": format!("{}-kubeconfig", world.tenant.cluster)}}))
         .await;
     bob.patches(&name, json!({"spec": {"kubeconfigSecretRef": null}})).await.expect("back to the default");
-    // As a client writes it that spells out what is absent.
-    let mut spelled_out = bob.machines.get(&name).await.unwrap();
-    spelled_out.data["spec"]["kubeconfigSecretRef"] = Value::Null;
-    bob.machines.replace(&name, &PostParams::default(), &spelled_out).await.expect("null is no Secret");
+    // As a client writes it that spells out what is absent; the controller may be writing its status meanwhile.
+    asked_until("let in with null for no Secret", PATIENCE, async || {
+        let mut spelled_out = bob.machines.get(&name).await.unwrap();
+        spelled_out.data["spec"]["kubeconfigSecretRef"] = Value::Null;
+        match bob.machines.replace(&name, &PostParams::default(), &spelled_out).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => false,
+            taken => taken.map(|_| true).expect("null is no Secret"),
+        }
+    })
+    .await;
 
     let audit = world.tenant.planes().management().audit().after(world.mark);
     let refused = audit.by(&bob.name).verb("patch").on("scheduledmachines").only(|call| call.code == 403);

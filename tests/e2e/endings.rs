@@ -60,7 +60,10 @@ async fn a_deletion_ends_when_the_cluster_is_deleted_with_it() {
 async fn an_unreachable_workload_cluster_holds_no_deletion_up() {
     let world = World::start("no-workload").await;
     let name = world.tenant.unique("ws");
-    world.create(&name, json!({"gracefulShutdownTimeout": "2s", "nodeDrainTimeout": "5s"})).await;
+    // By the default Secret, which is the one that is changed below.
+    let over =
+        json!({"gracefulShutdownTimeout": "2s", "nodeDrainTimeout": "5s", "kubeconfigSecretRef": null});
+    world.create(&name, over).await;
     world.until_settled(&name, "Active").await;
     let secrets: Api<Secret> = Api::namespaced(world.tenant.management.clone(), &world.tenant.namespace);
     let secret = format!("{}-kubeconfig", world.tenant.cluster);

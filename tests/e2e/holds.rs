@@ -141,7 +141,8 @@ async fn an_active_hold_lends_outside_the_windows_to_the_second_and_asks_nothing
     on_time(&world, "machineholds", "patch", "extra", from).await;
     silent(&world, quiet, from);
 
-    let span = SignedDuration::from_secs(10 + 30);
+    // Its drain, its volumes, and Cluster API's deletion.
+    let span = SignedDuration::from_secs(10 + 60 + 30);
     assert_eq!(instant(&lent, "/status/handBackBy"), Some(until + span));
     assert_eq!(instant(&lent, "/status/decision/until"), Some(until));
     assert_eq!(

@@ -8,6 +8,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 
 use crate::harness::wait::asked_until;
 
@@ -16,9 +17,13 @@ use super::{api, cases, create, kubectl, kubectl_apply_printed, namespace, said,
 /// What Kubernetes allows all annotations of an object together.
 const ANNOTATIONS_LIMIT: usize = 256 * 1024;
 
+/// Two kubectls that apply the same definitions at one time see each other's half-done work, and warn of it.
+static APPLYING: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test]
 async fn printed_definitions_apply_in_both_formats_client_side_and_server_side_and_again() {
     let planes = server().await;
+    let _alone = APPLYING.lock().await;
     for (format, flags) in [
         ("yaml", &[][..]),
         ("json", &[][..]),
@@ -207,6 +212,7 @@ async fn the_default_install_replaces_the_predecessors_policy() {
     .await;
 
     let manifests = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
+    let _alone = APPLYING.lock().await;
     for _ in 0..2 {
         let applied = kubectl(planes).args(["apply", "-k"]).arg(&manifests).output().unwrap();
         assert!(applied.status.success(), "{}", said(&applied));

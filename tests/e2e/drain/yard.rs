@@ -155,11 +155,9 @@ impl Yard {
     /// Until the controller's calls for that pod are so.
     async fn until_asked(&self, pod: &str, what: &str, so: impl Fn(&Calls) -> bool) -> Calls {
         let audit = self.world.tenant.planes().workload().audit();
-        let (namespace, user) =
-            (self.world.tenant.namespace.clone(), self.world.tenant.workload_user.clone());
-        let pod = pod.to_owned();
+        let (namespace, pod) = (self.world.tenant.namespace.clone(), pod.to_owned());
         let ours = move |calls: &Calls| {
-            let calls = calls.by(&user).within(&namespace).named(&pod);
+            let calls = calls.within(&namespace).named(&pod);
             calls.only(|call| call.user_agent.starts_with("5spot/"))
         };
         let told = ours.clone();
