@@ -20,8 +20,7 @@ pub const ON_YOUR_OWN: &str = "
 On your own cluster (the one that Cluster API runs in):
 
   cargo install --path .                                      # the 5spot binary
-  5spot crd print | kubectl apply -f -                        # ScheduledMachine and MachineHold
-  kubectl apply -f manifests/controller/role.yaml             # what the controller may do
+  kubectl apply -k manifests                                  # definitions, policy, what the controller may do
   5spot controller --log-format text                          # with your kubeconfig, from anywhere
   kubectl apply -f manifests/examples/weekday-hours.yaml      # edit clusterName and the two templates first
   kubectl get scheduledmachines --watch

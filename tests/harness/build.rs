@@ -262,6 +262,7 @@ fn watch_progress(build: &mut Component) -> Result<()> {
             };
             say(&format!("building for {seconds} s: {done}"));
         }
+        // It ends, or it is time to tell how far it is: a child process wakes nobody by a deadline.
         std::thread::sleep(Duration::from_millis(100));
     }
 }

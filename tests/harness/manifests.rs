@@ -89,6 +89,7 @@ async fn wait_a_little(tries: &mut u32, name: &str) -> Result<()> {
     if *tries > 600 {
         return Err(format!("{name} is not served").into());
     }
+    // Established is not served: for a second the lists of a new kind fail, and a watch of it fails as well.
     tokio::time::sleep(Duration::from_millis(50)).await;
     Ok(())
 }

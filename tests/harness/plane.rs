@@ -163,6 +163,7 @@ impl Plane {
             if let Some(tail) = tail {
                 panic!("the {} API server did not come back\n{tail}", self.name);
             }
+            // Whoever would tell is the one that is coming up.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -322,6 +323,7 @@ impl ControlPlanes {
         let deadline = Instant::now() + Duration::from_secs(60);
         while !ports::open(port).await {
             assert!(Instant::now() < deadline, "Cluster API did not come back");
+            // A port that opens is told to nobody.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
