@@ -75,12 +75,12 @@ impl Expectations {
         list.push(Note { cache, uid, resource_version, until });
     }
 
-    /// Whether the caches show all that was written for this object; forgets what they show.
-    pub fn are_met(&self, uid: &str, seen: impl Fn(Cache) -> Seen) -> bool {
+    /// The caches that do not show yet what was written for this object; forgets what they show.
+    pub fn behind(&self, uid: &str, seen: impl Fn(Cache) -> Seen) -> Vec<Cache> {
         #[expect(clippy::disallowed_methods, reason = "bounds a wait; no decision depends on it")]
         let now = Instant::now();
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(list) = notes.get_mut(uid) else { return true };
+        let Some(list) = notes.get_mut(uid) else { return Vec::new() };
         list.retain(|note| {
             let caught_up = match seen(note.cache) {
                 // A later object of that name: ours came and went.
@@ -92,11 +92,11 @@ impl Expectations {
             };
             !caught_up && now < note.until
         });
-        let met = list.is_empty();
-        if met {
+        let behind: Vec<Cache> = list.iter().map(|note| note.cache).collect();
+        if behind.is_empty() {
             notes.remove(uid);
         }
-        met
+        behind
     }
 
     /// Forgets objects that are gone, however they went.

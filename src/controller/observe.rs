@@ -96,6 +96,7 @@ impl World {
             cluster,
             machine,
             waits_for_turn: false,
+            is_node_behind: false,
         })
     }
 

@@ -20,7 +20,7 @@ use crate::controller::attempt;
 use crate::controller::decide::decide;
 use crate::controller::effect::{Decision, Effect, Wake};
 use crate::controller::error::{Class, PassError, is_not_found};
-use crate::controller::expect::{Expectations, Written};
+use crate::controller::expect::{Cache, Expectations, Written};
 use crate::controller::hold::machine_hold_resource;
 use crate::controller::observe::{self, World, connection_key};
 use crate::controller::report::{Failure, Report};
@@ -93,11 +93,15 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFail
     let Some(mut snapshot) = context.world.snapshot(raw, observe::now()) else {
         return Ok(Action::await_change());
     };
-    if !context.expectations.are_met(&snapshot.object.uid, |cache| context.world.seen(&snapshot, raw, cache))
-    {
+    let behind =
+        context.expectations.behind(&snapshot.object.uid, |cache| context.world.seen(&snapshot, raw, cache));
+    // A watch of a workload cluster may stall for long: the management half does not wait for it.
+    snapshot.is_node_behind = behind == [Cache::Node];
+    let mut decision = decide(&snapshot);
+    let waits = if snapshot.is_node_behind { decision.effects.is_empty() } else { !behind.is_empty() };
+    if waits {
         return Ok(Action::requeue(BEHIND));
     }
-    let mut decision = decide(&snapshot);
     let attempt = attempt::describe(&snapshot, &raw.metadata.annotations, &decision);
     let held = context.backoff.held(&snapshot.object.uid, &attempt);
     let spared = held.and_then(|left| Some((left, context.backoff.node_failure(&snapshot.object.uid)?)));

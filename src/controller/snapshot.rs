@@ -41,6 +41,8 @@ pub struct Snapshot {
     pub node: Option<Node>,
     /// Every Node with the provider id of our Machine, by name, while that is not ready.
     pub rivals: Vec<Rival>,
+    /// The Node is not shown yet as we wrote it.
+    pub is_node_behind: bool,
     /// The way to the workload cluster.
     pub reach: Reach,
     /// As many machines as may be made at one time are being made, or go first.

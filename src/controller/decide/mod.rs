@@ -23,6 +23,9 @@ use crate::controller::reclaim;
 use crate::controller::snapshot::{Child, Snapshot};
 use rule::Ruling;
 
+/// A Node that is not shown as we wrote it is looked at again.
+const NEXT_SIGHT: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
 /// What one concern wants.
 #[derive(Debug)]
 struct Plan {
@@ -51,6 +54,11 @@ impl Plan {
     }
 }
 
+/// What was decided on the sight of a Node that we have changed since waits; an eject's word to its pods does not.
+fn needs_to_see_the_node(effect: &Effect) -> bool {
+    effect.is_on_node() && !matches!(effect, Effect::DeletePod(_))
+}
+
 /// Decides.
 pub fn decide(snapshot: &Snapshot) -> Decision {
     let ruling = rule::ruling(snapshot);
@@ -58,6 +66,10 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
     if let Some(remedy) = &ruling.remedy {
         let said = &mut plan.standing.message;
         *said = format!("{said}; {remedy}");
+    }
+    if snapshot.is_node_behind {
+        plan.effects.retain(|effect| !needs_to_see_the_node(effect));
+        plan.wake = plan.wake.or(snapshot.now.saturating_add(NEXT_SIGHT).ok());
     }
     let latched = reclaim::latch(snapshot).map(|latch| latch.at);
     Decision {

@@ -72,7 +72,7 @@ async fn reconcile(raw: Arc<DynamicObject>, context: Arc<Context>) -> Result<Act
     let (namespace, name) = (raw.namespace().unwrap_or_default(), raw.name_any());
     let uid = raw.uid().unwrap_or_default();
     let seen = || Some((uid.clone(), raw.resource_version()?));
-    if !context.expectations.are_met(&uid, |_| seen()) {
+    if !context.expectations.behind(&uid, |_| seen()).is_empty() {
         return Ok(Action::requeue(BEHIND));
     }
     // `clusterctl move` takes it away, or somebody asks that it be left alone.

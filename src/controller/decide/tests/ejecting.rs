@@ -103,6 +103,17 @@ fn the_pause_of_an_eviction_puts_no_deletion_off_and_that_of_a_deletion_does() {
 }
 
 #[test]
+fn a_node_that_is_not_shown_as_written_holds_up_nothing_but_what_is_written_to_it() {
+    let behind = |given: Given| kill(given).with(|s| s.is_node_behind = true);
+    let draining = behind(draining(vec![pod("a")]));
+    assert_eq!(draining.effects(), ["patch_machine", "delete_machine", "delete_pod"]);
+    assert!(draining.decide().wake.after(draining.s.now).unwrap().as_secs() <= 1);
+    assert_eq!(behind(given().lent()).effects(), ["patch_machine", "delete_machine"]);
+    let grace = given().lent().at("18:01").with(|s| s.is_node_behind = true);
+    assert!(grace.effects().is_empty());
+}
+
+#[test]
 fn the_taint_joins_those_of_others_and_a_cordon_of_an_admin_stays_his() {
     let edit = |given: Given| {
         let effects = kill(given).decide().effects;

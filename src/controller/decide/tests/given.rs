@@ -136,6 +136,7 @@ pub(super) fn given() -> Given {
         rivals: vec![],
         reach: Reach::Connected,
         waits_for_turn: false,
+        is_node_behind: false,
         pods_asked_at: None,
         pods: Pods::Known(Vec::new()),
         drain_rules: Some(Vec::new()),

@@ -89,6 +89,7 @@ impl World {
                 (true, false) => Reach::Unreachable("no route".to_owned()),
             },
             waits_for_turn: false,
+            is_node_behind: false,
             pods_asked_at: self.pods_asked_at(),
             pods: self.pods_seen(),
             drain_rules: Some(Vec::new()),
