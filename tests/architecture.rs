@@ -142,7 +142,14 @@ mod names {
 
     use fivespot::api::names;
 
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 17] = [
+        names::LABEL_RECLAIM_AGENT,
+        names::ANNOTATION_RECLAIM_REQUESTED,
+        names::ANNOTATION_RECLAIM_REASON,
+        names::ANNOTATION_RECLAIM_REQUESTED_AT,
+        names::ANNOTATION_AGENT_DETECTOR,
+        names::ANNOTATION_AGENT_FALLBACK,
+        names::ANNOTATION_AGENT_RULES,
         names::TAINT_EJECTING,
         names::LABEL_SCHEDULED_BY,
         names::API_VERSION,

@@ -56,6 +56,38 @@ pub const ANNOTATION_NODE_OWNER_KIND: &str = "cluster.x-k8s.io/owner-kind";
 /// See [`ANNOTATION_NODE_MACHINE`]: name of the Machine's controller.
 pub const ANNOTATION_NODE_OWNER_NAME: &str = "cluster.x-k8s.io/owner-name";
 
+/// On a Node, by the controller: the agent's pod is to run there, with this value.
+pub const LABEL_RECLAIM_AGENT: &str = "5spot.finos.org/reclaim-agent";
+/// Value of [`LABEL_RECLAIM_AGENT`].
+pub const RECLAIM_AGENT_ENABLED: &str = "enabled";
+/// On a Node, by the agent: the owner wants the machine back. Only the value [`RECLAIM_REQUESTED`] asks.
+pub const ANNOTATION_RECLAIM_REQUESTED: &str = "5spot.finos.org/reclaim-requested";
+/// Value of [`ANNOTATION_RECLAIM_REQUESTED`].
+pub const RECLAIM_REQUESTED: &str = "true";
+/// Written with the request: which of the owner's programs was seen.
+pub const ANNOTATION_RECLAIM_REASON: &str = "5spot.finos.org/reclaim-reason";
+/// Written with the request: when it was seen, RFC 3339.
+pub const ANNOTATION_RECLAIM_REQUESTED_AT: &str = "5spot.finos.org/reclaim-requested-at";
+/// Where the agent, its rules and its Lease are, in a workload cluster. The predecessor's, and fixed.
+pub const AGENT_NAMESPACE: &str = "5spot-system";
+/// The key in an agent's ConfigMap that holds its rules.
+pub const RULES_KEY: &str = "reclaim.toml";
+/// On an agent's Lease: how it learns of programs, `netlink` or `poll`.
+pub const ANNOTATION_AGENT_DETECTOR: &str = "5spot.finos.org/agent-detector";
+/// On an agent's Lease: why it polls although it was to be told by the kernel; absent otherwise.
+pub const ANNOTATION_AGENT_FALLBACK: &str = "5spot.finos.org/agent-fallback";
+/// On an agent's Lease: [`AGENT_RULES_OK`], or what is wrong with its rules.
+pub const ANNOTATION_AGENT_RULES: &str = "5spot.finos.org/agent-rules";
+/// Value of [`ANNOTATION_AGENT_RULES`] while the rules of the ConfigMap are in force.
+pub const AGENT_RULES_OK: &str = "ok";
+/// Field manager of everything an agent writes.
+pub const AGENT_FIELD_MANAGER: &str = "5spot-reclaim-agent";
+
+/// Name of the ConfigMap with the rules of the agent on a Node, and of that agent's Lease.
+pub fn agent_object(node: &str) -> String {
+    format!("reclaim-agent-{node}")
+}
+
 /// Cluster API's core group.
 pub const CAPI_GROUP: &str = "cluster.x-k8s.io";
 /// The `CustomResourceDefinition` of Machines.
