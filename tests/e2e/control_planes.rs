@@ -209,9 +209,9 @@ async fn controllers_end_as_they_are_told() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "never not there after 300ms; last seen:\nnot there")]
+#[should_panic(expected = "never not there after 3s; last seen:\nnot there")]
 async fn who_waits_in_vain_is_told_for_what() {
     let client = harness::shared().await.management().client().await;
     let api: Api<ConfigMap> = Api::namespaced(client, "default");
-    eventually(&api, "never", "there", Duration::from_millis(300), |_| true).await;
+    eventually(&api, "never", "there", Duration::from_secs(3), |_| true).await;
 }

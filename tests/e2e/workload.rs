@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{Node, Secret, ServiceAccount};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
@@ -190,6 +191,23 @@ async fn apply(world: &World, access: &[Value]) {
     }
 }
 
+/// A binding counts a moment after it was made: until the API server's own caches show it.
+async fn until_honoured(world: &World, user: &str) {
+    let reviews: Api<SubjectAccessReview> = Api::all(world.tenant.workload.clone());
+    for (verb, resource) in [("list", "nodes"), ("patch", "nodes"), ("list", "pods")] {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
+            "spec": {"user": user, "resourceAttributes": {"verb": verb, "resource": resource}},
+        });
+        let review: SubjectAccessReview = serde_json::from_value(review).unwrap();
+        asked_until(&format!("allowed to {verb} {resource}"), PATIENCE, async || {
+            let answer = reviews.create(&PostParams::default(), &review).await.unwrap();
+            answer.status.is_some_and(|status| status.allowed)
+        })
+        .await;
+    }
+}
+
 /// As `docs/workload-access.md` says.
 async fn recipe(world: &World) -> String {
     let secrets: Api<Secret> = Api::namespaced(world.tenant.workload.clone(), "5spot-system");
@@ -208,6 +226,8 @@ async fn the_documented_access_suffices_and_can_be_revoked_and_renewed() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/workload/access.yaml");
     let access = manifests::documents(&std::fs::read_to_string(path).unwrap()).unwrap();
     apply(&world, &access).await;
+    let user = "system:serviceaccount:5spot-system:5spot-controller";
+    until_honoured(&world, user).await;
     tenant.put_kubeconfig("own", &recipe(&world).await).await;
     let over = json!({"kubeconfigSecretRef": {"name": "own"},
                       "nodeTaints": [{"key": "lent", "effect": "NoSchedule"}]});
@@ -215,7 +235,6 @@ async fn the_documented_access_suffices_and_can_be_revoked_and_renewed() {
     world.until_settled(&name, "Active").await;
     world.until(&name, "tainted", |sm| is_true(sm, "NodeTainted")).await;
     works_on_its_node(&world, &name).await;
-    let user = "system:serviceaccount:5spot-system:5spot-controller";
     let calls = tenant.planes().workload().audit().after(world.workload_mark).by(user);
     assert_eq!(calls.on("nodes").writes().accepted().len(), 3, "{calls}");
     assert!(calls.only(|call| call.code == 403).is_empty(), "{calls}");
@@ -225,15 +244,19 @@ async fn the_documented_access_suffices_and_can_be_revoked_and_renewed() {
     // Its own account too: API servers remember tokens for some seconds.
     let accounts: Api<ServiceAccount> = Api::namespaced(tenant.workload.clone(), "5spot-system");
     accounts.delete("5spot-controller", &DeleteParams::default()).await.unwrap();
+    // One edit after the other, each once the one before was taken note of.
     asked_until("revoked", PATIENCE, async || {
-        world
-            .edit(
-                &name,
-                json!({"nodeTaints": [{"key": "lent", "value": tenant.unique("v"), "effect": "NoSchedule"}]}),
-            )
-            .await;
-        let sm: DynamicObject = world.scheduled_machines().get(&name).await.unwrap();
-        condition(&sm, CONDITION).is_some_and(|c| c["reason"] == "Unauthorized")
+        let value = tenant.unique("v");
+        let taint = json!({"key": "lent", "value": value, "effect": "NoSchedule"});
+        world.edit(&name, json!({"nodeTaints": [taint]})).await;
+        let is_revoked =
+            |sm: &DynamicObject| condition(sm, CONDITION).is_some_and(|c| c["reason"] == "Unauthorized");
+        let is_applied = |sm: &DynamicObject| {
+            let first = &sm.data["status"]["appliedNodeTaints"][0];
+            first["value"] == value.as_str() && first.get("pending").is_none()
+        };
+        let seen = world.until(&name, "tainted or revoked", |sm| is_revoked(sm) || is_applied(sm)).await;
+        is_revoked(&seen)
     })
     .await;
     apply(&world, &access).await;

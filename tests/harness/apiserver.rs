@@ -12,10 +12,10 @@ use super::pki::Authority;
 use super::process::{Component, Spec, start_ready};
 use super::{manifests, ports};
 
-/// Who called what: the oracle of many tests. What the servers' own controllers and kwok read is left out.
+/// Who called what: the oracle of many tests. What the servers' own controllers and kwok read is left out. Writes are
+/// told of when they come as well: a reader then knows of those whose answer is not written down yet.
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
-omitStages: [RequestReceived]
 rules:
 - level: None
   users: [\"system:apiserver\"]
@@ -25,6 +25,9 @@ rules:
 - level: None
   nonResourceURLs: [\"/readyz*\", \"/livez*\", \"/healthz*\"]
 - level: Metadata
+  verbs: [create, update, patch, delete, deletecollection]
+- level: Metadata
+  omitStages: [RequestReceived]
 ";
 
 /// The user that kube-controller-manager calls as.

@@ -1,5 +1,6 @@
 //! The audit log of an API server: every call, by whom, and how it ended.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -13,6 +14,21 @@ use serde_json::Value;
 #[derive(Clone, Debug)]
 pub struct Audit {
     path: PathBuf,
+}
+
+/// How long the answer to a write may take to stand in the log. A write that hangs, as some tests have it, is not waited for.
+const ANSWERS: Duration = Duration::from_secs(2);
+
+/// What stood in a stretch of the log.
+#[derive(Default)]
+struct Reading {
+    calls: Vec<Call>,
+    /// Writes that came.
+    begun: HashSet<String>,
+    /// Calls that were answered.
+    answered: HashSet<String>,
+    /// Where to go on.
+    end: Mark,
 }
 
 /// A place in the log.
@@ -53,9 +69,8 @@ impl Call {
         writes.contains(&self.verb.as_str()) && !self.resource.ends_with("reviews")
     }
 
-    /// Each call is one line: that of its answer, or of its beginning if it is a watch.
-    fn parse(line: &str) -> Option<Self> {
-        let event: Value = serde_json::from_str(line).ok()?;
+    /// Each call is one event: that of its answer, or of its beginning if it is a watch.
+    fn of(event: &Value) -> Option<Self> {
         let text =
             |pointer: &str| event.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
         let verb = text("/verb");
@@ -69,9 +84,12 @@ impl Call {
         if !subresource.is_empty() {
             resource = format!("{resource}/{subresource}");
         }
+        let instant = |pointer: &str| {
+            text(pointer).parse().unwrap_or_else(|error| panic!("no instant at {pointer}: {error}: {event}"))
+        };
         Some(Self {
-            received: text("/requestReceivedTimestamp").parse().ok()?,
-            ended: text("/stageTimestamp").parse().ok()?,
+            received: instant("/requestReceivedTimestamp"),
+            ended: instant("/stageTimestamp"),
             verb,
             user: text("/user/username"),
             user_agent: text("/userAgent"),
@@ -207,21 +225,46 @@ impl Audit {
         Mark(std::fs::metadata(&self.path).map_or(0, |file| file.len()))
     }
 
-    /// What came after that place. A line that is still being written is left for later.
+    /// What came after that place. What a write did can be seen before its own line: of writes that have begun the answers
+    /// are waited for, for a moment.
     pub fn after(&self, mark: Mark) -> Calls {
-        Calls(self.read(mark).0)
+        let mut reading = self.read(mark);
+        let owed: Vec<String> = reading.begun.difference(&reading.answered).cloned().collect();
+        let deadline = Instant::now() + ANSWERS;
+        while owed.iter().any(|id| !reading.answered.contains(id)) && Instant::now() < deadline {
+            // Not a wait for the product: the line of something that has already happened is on its way to a file.
+            std::thread::sleep(Duration::from_millis(5));
+            let more = self.read(reading.end);
+            reading.calls.extend(more.calls);
+            reading.answered.extend(more.answered);
+            reading.end = more.end;
+        }
+        Calls(reading.calls)
     }
 
-    /// The calls from there on, and where to go on reading.
-    fn read(&self, mark: Mark) -> (Vec<Call>, Mark) {
+    /// From there on. A line that is still being written is left for later.
+    fn read(&self, mark: Mark) -> Reading {
         let mut bytes = Vec::new();
-        if let Ok(mut file) = File::open(&self.path) {
-            file.seek(SeekFrom::Start(mark.0)).expect("an audit log to read");
-            file.read_to_end(&mut bytes).expect("an audit log to read");
-        }
+        // It is there from the server's first answer on.
+        let mut file = File::open(&self.path)
+            .unwrap_or_else(|error| panic!("no audit log at {}: {error}", self.path.display()));
+        file.seek(SeekFrom::Start(mark.0)).expect("an audit log to read");
+        file.read_to_end(&mut bytes).expect("an audit log to read");
         let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let text = String::from_utf8_lossy(&bytes[..complete]);
-        (text.lines().filter_map(Call::parse).collect(), Mark(mark.0 + complete as u64))
+        let mut reading = Reading { end: Mark(mark.0 + complete as u64), ..Reading::default() };
+        for line in String::from_utf8_lossy(&bytes[..complete]).lines() {
+            // A line that is passed over could be the very call that a test says never came.
+            let event: Value = serde_json::from_str(line)
+                .unwrap_or_else(|error| panic!("a line of the audit log cannot be read: {error}: {line}"));
+            let id = event["auditID"].as_str().unwrap_or_default().to_owned();
+            if event["stage"] == "RequestReceived" {
+                reading.begun.insert(id);
+            } else {
+                reading.answered.insert(id);
+            }
+            reading.calls.extend(Call::of(&event));
+        }
+        reading
     }
 
     /// Reads on until `found` holds for the calls after `mark`, and returns them. The line of a call may come
@@ -240,10 +283,10 @@ impl Audit {
             // Each line is parsed once: a log read over and over takes the processor from what is being tested.
             let (mut calls, mut read_to) = (Calls::default(), mark);
             loop {
-                let (more, end) = audit.read(read_to);
-                let has_news = !more.is_empty() || read_to == mark;
-                calls.0.extend(more);
-                read_to = end;
+                let more = audit.read(read_to);
+                let has_news = !more.calls.is_empty() || read_to == mark;
+                calls.0.extend(more.calls);
+                read_to = more.end;
                 if has_news && found(&calls) {
                     return calls;
                 }
@@ -270,9 +313,9 @@ impl Audit {
             loop {
                 // Asked before the reading: what comes up to the very end is read as well.
                 let is_over = Instant::now() >= end;
-                let (more, so_far) = audit.read(read_to);
-                read_to = so_far;
-                let calls = heard(&Calls(more));
+                let more = audit.read(read_to);
+                read_to = more.end;
+                let calls = heard(&Calls(more.calls));
                 assert!(calls.is_empty(), "{caller}: {what} called: {calls}");
                 if is_over {
                     return;

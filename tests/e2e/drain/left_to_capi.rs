@@ -40,9 +40,9 @@ async fn a_machine_drain_rule_that_speaks_of_a_pod_leaves_the_drain_to_cluster_a
     yard.pod("db", slow(3)).await;
     yard.close().await;
     yard.deletion().await;
-    // Its own words are shown.
-    let told = yard.until("told by Cluster API", |sm| said(sm, "Ready").0 == "NodeDraining").await;
-    assert!(said(&told, "Ready").1.contains("db"), "{:?}", said(&told, "Ready"));
+    // Its own words are shown, once it has said them: until then the reason is ours.
+    let told = yard.until("told by Cluster API", |sm| said(sm, "Ready").1.contains("db")).await;
+    assert_eq!(said(&told, "Ready").0, "NodeDraining");
     assert_eq!(told.data["status"]["leaving"]["blockedBy"][0]["kind"], "Machine");
     yard.until_machine_gone().await;
     assert!(yard.evictions().is_empty(), "{}", yard.evictions());
