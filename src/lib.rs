@@ -7,14 +7,17 @@
 //! - [`capi`]: Cluster API's Machine and Cluster, and which bootstrap and infrastructure kinds there are.
 //! - [`watch`]: the watch adapter under every cache; [`workload`]: one connection per workload cluster.
 //! - [`controller`]: observe, decide, apply, report, wake.
+//! - [`detector`]: sees processes start, from the kernel or by walking; [`agent`]: what the owner wants seen.
 //! - [`cli`], [`config`], [`telemetry`], [`runtime`]: what was typed, what the program runs on, what it says, how it
 //!   ends.
 
+pub mod agent;
 pub mod api;
 pub mod capi;
 pub mod cli;
 pub mod config;
 pub mod controller;
+pub mod detector;
 pub mod runtime;
 pub mod schedule;
 pub mod telemetry;

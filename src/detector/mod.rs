@@ -1,0 +1,221 @@
+//! Sees the owner's programs start. Knows processes and the kernel, and nothing of Kubernetes.
+//!
+//! Two sources, one stream of events: the kernel's proc connector, which says at once what starts, and walks over the
+//! proc file system, which need nothing and miss what is short. Which processes are of interest a [`Judge`] says; both
+//! sources ask the same one, so what is found does not depend on who looked.
+
+mod health;
+mod process;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+pub use self::health::{Count, Counters, FallbackReason, Health, Source};
+pub use self::process::{Judge, Process, Verdict};
+
+/// Which source to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// Netlink where it hears; else poll, with the reason, and a try to come back every now and then.
+    #[default]
+    Auto,
+    /// Netlink or nothing.
+    Netlink,
+    /// Poll.
+    Poll,
+}
+
+/// Not a kind of detector.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no detector: auto, netlink or poll")]
+pub struct NoKind(String);
+
+impl std::str::FromStr for Kind {
+    type Err = NoKind;
+
+    fn from_str(word: &str) -> Result<Self, NoKind> {
+        match word {
+            "auto" => Ok(Self::Auto),
+            "netlink" => Ok(Self::Netlink),
+            "poll" => Ok(Self::Poll),
+            other => Err(NoKind(other.to_owned())),
+        }
+    }
+}
+
+/// How to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Which source.
+    pub kind: Kind,
+    /// Where the proc file system of the host is mounted.
+    pub proc_root: PathBuf,
+    /// From walk to walk of the poll detector. Longer by itself where a walk takes a fifth of it.
+    pub poll_interval: Duration,
+    /// From walk to walk while netlink hears: what it might have missed after all.
+    pub safety_interval: Duration,
+    /// From one proof that netlink hears to the next.
+    pub heartbeat_interval: Duration,
+    /// From giving netlink up to the first try to come back; doubled with each, up to five minutes.
+    pub return_after: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            kind: Kind::Auto,
+            proc_root: PathBuf::from("/proc"),
+            poll_interval: Duration::from_millis(250),
+            safety_interval: Duration::from_secs(10),
+            heartbeat_interval: Duration::from_secs(2),
+            return_after: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A process of interest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting<F> {
+    /// Its number.
+    pub pid: u32,
+    /// What the judge said.
+    pub found: F,
+    /// The kernel's name of it; what is not UTF-8 replaced.
+    pub name: String,
+    /// Its arguments, blanks between them, at most 512 bytes; what is not UTF-8 replaced.
+    pub command_line: String,
+    /// Who runs it, where that could be read.
+    pub owner: Option<u32>,
+    /// Who saw it.
+    pub source: Source,
+    /// From the kernel's own stamp on the event to the verdict; `None` where a walk found it.
+    pub delay: Option<Duration>,
+}
+
+/// What the detectors have to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<F> {
+    /// A process of interest is there. Once per process and verdict, until everything is asked for again.
+    Found(Sighting<F>),
+    /// The source, the reason for it, or whether anything can be seen has changed.
+    Health(Health),
+}
+
+/// Why the detectors could not begin, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectorError {
+    /// The proc file system cannot be read.
+    #[error("processes cannot be listed in {path}: {source}")]
+    ProcRoot {
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Netlink was asked for and does not hear.
+    #[error("the netlink detector hears nothing ({0}): {advice}; or choose the detector auto or poll", advice = .0.advice())]
+    Netlink(FallbackReason),
+    /// The system refused a thread or a pipe.
+    #[error("the detector could not be started: {0}")]
+    Start(#[source] std::io::Error),
+}
+
+/// What is asked of the running detectors.
+#[expect(dead_code, reason = "read by the sources")]
+enum Order<J> {
+    /// Judge by this from now on, and look at everything that runs; `None`: look at nothing.
+    Judge(Option<Arc<J>>, Duration),
+    /// Look at everything that runs and report it, known or not.
+    Everything,
+}
+
+/// Running detectors. They end when this is dropped.
+pub struct Detector<J: Judge> {
+    events: mpsc::Receiver<Event<J::Found>>,
+    orders: std::sync::mpsc::Sender<Order<J>>,
+    health: Arc<Mutex<Health>>,
+    counters: Arc<Counters>,
+}
+
+impl<J: Judge> Detector<J> {
+    /// The next event; `None` when the detectors have ended. Keep reading: they wait when nobody does.
+    ///
+    /// Safe to drop half way.
+    pub async fn next(&mut self) -> Option<Event<J::Found>> {
+        self.events.recv().await
+    }
+
+    /// Changes what is looked for. Everything that runs is looked at anew, and what is of interest is reported even if
+    /// it was before. `None` looks for nothing.
+    pub fn look_for(&self, judge: Option<Arc<J>>, poll_interval: Duration) {
+        self.order(Order::Judge(judge, poll_interval));
+    }
+
+    /// Looks at everything that runs, and reports what is of interest even if it was before.
+    pub fn look_again(&self) {
+        self.order(Order::Everything);
+    }
+
+    /// How the detectors fare now.
+    pub fn health(&self) -> Health {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    fn order(&self, order: Order<J>) {
+        // Detectors that have ended say so by the end of their events.
+        self.orders.send(order).ok();
+    }
+}
+
+#[cfg(test)]
+impl<J: Judge> Detector<J> {
+    /// A detector that a test plays.
+    pub(crate) fn scripted() -> (mpsc::Sender<Event<J::Found>>, Self) {
+        let (script, events) = mpsc::channel(16);
+        let (orders, _) = std::sync::mpsc::channel();
+        let health = Health {
+            source: Some(Source::Netlink),
+            fallback: None,
+            blind: false,
+            proof_age: Some(Duration::ZERO),
+            processes: 1,
+            walk_time: Duration::ZERO,
+        };
+        let counters = Arc::default();
+        (script, Self { events, orders, health: Arc::new(Mutex::new(health)), counters })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::rules;
+
+    #[tokio::test]
+    async fn events_come_in_order_and_end_with_the_detectors() {
+        let (script, mut detector) = Detector::<rules::Rules>::scripted();
+        let rules = rules::parse("match_commands = [\"java\"]").unwrap();
+        detector.look_for(Some(Arc::new(rules)), rules::POLL_INTERVAL);
+        let health = detector.health();
+        script.send(Event::Health(health.clone())).await.unwrap();
+        drop(script);
+        assert_eq!(detector.next().await, Some(Event::Health(health)));
+        assert_eq!(detector.next().await, None);
+    }
+
+    #[test]
+    fn a_kind_is_one_of_three_words() {
+        let kinds = ["auto", "netlink", "poll"].map(|word| word.parse::<Kind>().unwrap());
+        assert_eq!(kinds, [Kind::Auto, Kind::Netlink, Kind::Poll]);
+        let error = "Netlink".parse::<Kind>().unwrap_err();
+        assert_eq!(error.to_string(), "\"Netlink\" is no detector: auto, netlink or poll");
+    }
+}
