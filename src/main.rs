@@ -4,10 +4,9 @@ use std::error::Error;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use fivespot::api::crd;
 use fivespot::api::names::AGENT;
-use fivespot::cli::{Cli, Command, ControllerArgs, CrdCommand, CrdFormat};
+use fivespot::cli::{self, Call, CrdFormat, Typed};
 use fivespot::controller::{self, Settings};
 use fivespot::runtime::{Tasks, stop_signal};
 use fivespot::{config, telemetry};
@@ -19,12 +18,11 @@ use tokio::sync::watch;
 type Failure = Box<dyn Error>;
 
 fn main() -> ExitCode {
-    // A wrong call ends here, with a usage message and status 2.
-    let outcome = match Cli::parse().command {
-        Command::Controller(typed) => return run_controller(&typed),
-        Command::Crd { command: CrdCommand::Print { format } } => print_definitions(format),
-    };
-    exit(outcome, ExitCode::FAILURE)
+    // A wrong call ends here, with a usage message and status 2; so does a call for help, with status 0.
+    match cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit()) {
+        Call::Controller(typed) => run_controller(&typed),
+        Call::PrintDefinitions(format) => exit(print_definitions(format), ExitCode::FAILURE),
+    }
 }
 
 fn exit(outcome: Result<(), Failure>, failed: ExitCode) -> ExitCode {
@@ -38,14 +36,13 @@ fn exit(outcome: Result<(), Failure>, failed: ExitCode) -> ExitCode {
     }
 }
 
-fn run_controller(typed: &ControllerArgs) -> ExitCode {
-    let bad_usage = ExitCode::from(2);
-    let config = match config::controller(typed) {
+fn run_controller(typed: &Typed) -> ExitCode {
+    let config = match config::controller(typed, std::env::vars_os()) {
         Ok(config) => config,
-        Err(error) => return exit(Err(error.into()), bad_usage),
+        Err(error) => return exit(Err(error.into()), ExitCode::from(2)),
     };
-    if let Err(error) = telemetry::logs::start(&config.log, config.log_format) {
-        return exit(Err(format!("RUST_LOG={:?}: {error}", config.log).into()), bad_usage);
+    if let Err(error) = telemetry::logs::start(&config.logs) {
+        return exit(Err(error.into()), ExitCode::from(2));
     }
     let settings = Settings {
         namespace: config.watch_namespace,

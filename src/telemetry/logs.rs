@@ -8,7 +8,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::{EnvFilter, fmt as layer};
 
-use crate::config::LogFormat;
+use crate::config::{LogFormat, Logs};
 
 /// RFC 3339, UTC, milliseconds.
 struct Utc;
@@ -25,10 +25,10 @@ impl FormatTime for Utc {
 ///
 /// # Errors
 /// When the filter cannot be read.
-pub fn start(filter: &str, format: LogFormat) -> Result<(), ParseError> {
-    let filter = EnvFilter::builder().parse(filter)?;
+pub fn start(logs: &Logs) -> Result<(), ParseError> {
+    let filter = EnvFilter::builder().parse(&logs.filter)?;
     let lines = layer().with_env_filter(filter).with_timer(Utc).with_writer(std::io::stderr);
-    match format {
+    match logs.format {
         LogFormat::Json => lines.json().flatten_event(true).init(),
         LogFormat::Text => lines.init(),
     }
