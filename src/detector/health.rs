@@ -115,8 +115,7 @@ pub struct Health {
     /// Nobody but ourselves can be seen: the proc file system hides processes from us, or is not the host's.
     pub blind: bool,
     /// How long ago the source was last proven to work: by an event that we caused and heard, or by a completed walk.
-    /// `None` before the first proof. Without a judge the poll detector has nothing to look for, and proves itself
-    /// by reading the first entry of the proc file system.
+    /// `None` before the first proof. Polling without a judge walks at the safety interval only.
     pub proof_age: Option<Duration>,
     /// Processes that the last walk met, kernel threads included.
     pub processes: usize,
@@ -208,7 +207,6 @@ impl Counters {
         Count::ALL.into_iter().map(|count| (count.word(), self.of(count)))
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "the sources count"))]
     pub(super) fn add(&self, count: Count) {
         self.0[count as usize].fetch_add(1, Ordering::Relaxed);
     }

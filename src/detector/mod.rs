@@ -4,17 +4,35 @@
 //! proc file system, which need nothing and miss what is short. Which processes are of interest a [`Judge`] says; both
 //! sources ask the same one, so what is found does not depend on who looked.
 
+mod cgroup;
+#[cfg(target_os = "linux")]
+mod connector;
+#[cfg(not(target_os = "linux"))]
+#[path = "elsewhere.rs"]
+mod connector;
+mod engine;
 mod health;
+mod lookout;
 mod process;
+mod procfs;
+mod stat;
+mod walk;
+mod wire;
 
+use std::io::{PipeWriter, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use self::engine::{Engine, Shared, State};
 pub use self::health::{Count, Counters, FallbackReason, Health, Source};
 pub use self::process::{Judge, Process, Verdict};
+
+/// Events that may wait to be taken; then the detectors wait too.
+const BACKLOG: usize = 1024;
 
 /// Which source to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -124,7 +142,6 @@ pub enum DetectorError {
 }
 
 /// What is asked of the running detectors.
-#[expect(dead_code, reason = "read by the sources")]
 enum Order<J> {
     /// Judge by this from now on, and look at everything that runs; `None`: look at nothing.
     Judge(Option<Arc<J>>, Duration),
@@ -136,11 +153,49 @@ enum Order<J> {
 pub struct Detector<J: Judge> {
     events: mpsc::Receiver<Event<J::Found>>,
     orders: std::sync::mpsc::Sender<Order<J>>,
-    health: Arc<Mutex<Health>>,
+    /// Its end wakes the thread for the last time.
+    wake: Option<PipeWriter>,
+    state: Arc<Mutex<State>>,
     counters: Arc<Counters>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl<J: Judge> Detector<J> {
+    /// Opens the sources and begins to listen; nothing is of interest until [`Self::look_for`] says what is.
+    ///
+    /// Returns once the source is known: within milliseconds, and before the first walk. The first event is the health.
+    ///
+    /// # Errors
+    /// Processes cannot be listed, or netlink alone was asked for and does not hear.
+    pub fn start(options: Options) -> Result<Self, DetectorError> {
+        let (events, taken) = mpsc::channel(BACKLOG);
+        let (orders, obeyed) = std::sync::mpsc::channel();
+        let (woken, wake) = std::io::pipe().map_err(DetectorError::Start)?;
+        let state = Arc::new(Mutex::new(State::new()));
+        let counters = Arc::new(Counters::default());
+        let shared = Shared {
+            events,
+            orders: obeyed,
+            wake: woken,
+            state: Arc::clone(&state),
+            counters: Arc::clone(&counters),
+        };
+        let (opened, outcome) = std::sync::mpsc::sync_channel(1);
+        let run = move || match Engine::open(options, shared) {
+            Ok(engine) => {
+                // Somebody waits for it: the next line but three.
+                opened.send(Ok(())).ok();
+                engine.run();
+            }
+            Err(error) => drop(opened.send(Err(error))),
+        };
+        let thread = std::thread::Builder::new().name("5spot-detector".to_owned()).spawn(run);
+        let thread = Some(thread.map_err(DetectorError::Start)?);
+        let ended = || DetectorError::Start(std::io::Error::other("its thread ended at once"));
+        outcome.recv().map_err(|_| ended())??;
+        Ok(Self { events: taken, orders, wake: Some(wake), state, counters, thread })
+    }
+
     /// The next event; `None` when the detectors have ended. Keep reading: they wait when nobody does.
     ///
     /// Safe to drop half way.
@@ -161,7 +216,7 @@ impl<J: Judge> Detector<J> {
 
     /// How the detectors fare now.
     pub fn health(&self) -> Health {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).now()
     }
 
     /// What was counted since the start.
@@ -171,7 +226,25 @@ impl<J: Judge> Detector<J> {
 
     fn order(&self, order: Order<J>) {
         // Detectors that have ended say so by the end of their events.
-        self.orders.send(order).ok();
+        if self.orders.send(order).is_ok()
+            && let Some(wake) = &mut self.wake.as_ref()
+        {
+            wake.write_all(&[1]).ok();
+        }
+    }
+}
+
+impl<J: Judge> Drop for Detector<J> {
+    fn drop(&mut self) {
+        // A thread that waits for its events to be taken, and one that waits for news: both go on, and end.
+        self.events.close();
+        while self.events.try_recv().is_ok() {}
+        self.wake = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the detector's thread ended by a fault of its own");
+        }
     }
 }
 
@@ -181,16 +254,8 @@ impl<J: Judge> Detector<J> {
     pub(crate) fn scripted() -> (mpsc::Sender<Event<J::Found>>, Self) {
         let (script, events) = mpsc::channel(16);
         let (orders, _) = std::sync::mpsc::channel();
-        let health = Health {
-            source: Some(Source::Netlink),
-            fallback: None,
-            blind: false,
-            proof_age: Some(Duration::ZERO),
-            processes: 1,
-            walk_time: Duration::ZERO,
-        };
-        let counters = Arc::default();
-        (script, Self { events, orders, health: Arc::new(Mutex::new(health)), counters })
+        let state = Arc::new(Mutex::new(State::new()));
+        (script, Self { events, orders, wake: None, state, counters: Arc::default(), thread: None })
     }
 }
 
