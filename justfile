@@ -47,3 +47,11 @@ edge-lag:
 # From the end of a window to the Machine's end, with ten pods on its Node, against the same Machine deleted plainly.
 drain:
     cargo test --test e2e ten_pods -- --nocapture
+
+# Ten minutes of exec storm with 200 of the owner's programs hidden in it; as root.
+soak-agent:
+    AGENT_SOAK=ten-minutes cargo test --test agent lost_in_a_storm -- --nocapture
+
+# From exec to match, idle and in a storm, and what listening and walking cost; as root, five minutes.
+bench-detect:
+    cargo bench --bench detect

@@ -16,11 +16,10 @@ use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvfrom, send, setsockopt, 
 use nix::unistd::gettid;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
+use super::ears::Ears;
 use super::health::FallbackReason;
 use super::wire::{Heard, KIND_AT, Said, WANTED, parse, subscription};
 
-/// Room for five seconds of two thousand programs a second; the system's default would hold 256 events.
-const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 /// The connector's group of processes.
 const GROUP: u32 = 1;
 /// Fresh sockets before silence is believed: the shared count may be below zero, and each subscription raises it.
@@ -38,14 +37,14 @@ pub(super) struct Connector {
 
 impl Connector {
     /// Subscribes, and proves that it hears. For the calling thread, which is to stay the one that listens.
-    pub(super) fn open() -> Result<Self, FallbackReason> {
+    pub(super) fn open(buffer: usize) -> Result<Box<dyn Ears>, FallbackReason> {
         if let Some(reason) = elsewhere() {
             return Err(reason);
         }
         for attempt in 0..TRIES {
-            let mut connector = Self::subscribe(attempt)?;
+            let mut connector = Self::subscribe(buffer, attempt)?;
             if connector.beat() {
-                return Ok(connector);
+                return Ok(Box::new(connector));
             }
         }
         let callbacks = fs::read_to_string("/proc/self/net/connector");
@@ -53,7 +52,7 @@ impl Connector {
         Err(if is_mute { FallbackReason::NoProcEvents } else { FallbackReason::Deaf })
     }
 
-    fn subscribe(attempt: u32) -> Result<Self, FallbackReason> {
+    fn subscribe(buffer: usize, attempt: u32) -> Result<Self, FallbackReason> {
         let socket = Socket::new(
             Domain::from(libc::AF_NETLINK),
             Type::DGRAM,
@@ -65,8 +64,8 @@ impl Connector {
         })?;
         socket.set_nonblocking(true).map_err(|_| FallbackReason::SocketRefused)?;
         // Beyond the system's limit if we may, else as much as it allows.
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err()
-            && let Err(errno) = setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)
+        if setsockopt(&socket, sockopt::RcvBufForce, &buffer).is_err()
+            && let Err(errno) = setsockopt(&socket, sockopt::RcvBuf, &buffer)
         {
             tracing::debug!(%errno, "the receive buffer stays as small as the system makes it");
         }
@@ -84,23 +83,6 @@ impl Connector {
         Ok(Self { socket, thread, beats: 0, waiting: Vec::new() })
     }
 
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
-    }
-
-    /// The next that was heard; `None` if there is nothing more now.
-    pub(super) fn hear(&mut self) -> Option<Heard> {
-        if let Some(heard) = self.waiting.pop() {
-            return Some(heard);
-        }
-        self.receive()
-    }
-
-    /// Something was heard that was not asked for yet.
-    pub(super) fn has_more(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
     fn receive(&mut self) -> Option<Heard> {
         let mut buffer = [0; 256];
         match recvfrom::<NetlinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
@@ -113,19 +95,9 @@ impl Connector {
             }
             Err(Errno::ENOBUFS) => Some(Heard::Lost),
             Err(Errno::EINTR) => self.receive(),
+            // Nothing more; and what is really wrong, the next proof shows.
             Err(_) => None,
         }
-    }
-
-    /// Causes an event and looks for it; what else is heard meanwhile comes from [`Self::hear`] after.
-    pub(super) fn beat(&mut self) -> bool {
-        // After a loss nothing is queued until the queue has been read empty: one more try, then.
-        (0..2).any(|_| {
-            self.beats = self.beats.wrapping_add(1);
-            let name = format!("5spot-{:09x}", self.beats & 0xf_ffff_ffff);
-            let renamed = CString::new(name.as_str()).is_ok_and(|name| prctl::set_name(&name).is_ok());
-            renamed && self.find(name.as_bytes())
-        })
     }
 
     fn find(&mut self, name: &[u8]) -> bool {
@@ -148,6 +120,33 @@ impl Connector {
         heard.append(&mut self.waiting);
         self.waiting = heard;
         found
+    }
+}
+
+impl Ears for Connector {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn hear(&mut self) -> Option<Heard> {
+        if let Some(heard) = self.waiting.pop() {
+            return Some(heard);
+        }
+        self.receive()
+    }
+
+    fn has_more(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    fn beat(&mut self) -> bool {
+        // After a loss nothing is queued until the queue has been read empty: one more try, then.
+        (0..2).any(|_| {
+            self.beats = self.beats.wrapping_add(1);
+            let name = format!("5spot-{:09x}", self.beats & 0xf_ffff_ffff);
+            let renamed = CString::new(name.as_str()).is_ok_and(|name| prctl::set_name(&name).is_ok());
+            renamed && self.find(name.as_bytes())
+        })
     }
 }
 

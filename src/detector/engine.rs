@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc::Sender;
 
-use super::connector::Connector;
+use super::ears::{Ears, Opener};
 use super::health::{Count, Counters, FallbackReason, Health, Source};
 use super::lookout::Lookout;
 use super::process::Judge;
@@ -70,7 +70,8 @@ pub(super) struct Engine<J: Judge> {
     options: Options,
     proc: Proc,
     walk: Walk,
-    ears: Option<Connector>,
+    opener: Opener,
+    ears: Option<Box<dyn Ears>>,
     lookout: Lookout<J>,
     orders: Receiver<Order<J>>,
     wake: PipeReader,
@@ -90,7 +91,7 @@ pub(super) fn now() -> Instant {
 
 impl<J: Judge> Engine<J> {
     /// Opens the sources, on the thread that is to run them.
-    pub(super) fn open(options: Options, shared: Shared<J>) -> Result<Self, DetectorError> {
+    pub(super) fn open(options: Options, opener: Opener, shared: Shared<J>) -> Result<Self, DetectorError> {
         let proc = Proc::open(&options.proc_root)?;
         let walk = Walk::new(&proc).map_err(|errno| DetectorError::ProcRoot {
             path: options.proc_root.clone(),
@@ -102,6 +103,7 @@ impl<J: Judge> Engine<J> {
             orders: shared.orders,
             wake: shared.wake,
             state: shared.state,
+            opener,
             ears: None,
             next_walk: begin,
             is_thorough: true,
@@ -141,7 +143,7 @@ impl<J: Judge> Engine<J> {
         let returns = self.next_return.map(|(at, _)| at);
         let beat = self.ears.as_ref().map(|_| self.next_beat);
         let due = [Some(self.next_walk), returns, beat, self.lookout.next()].into_iter().flatten().min();
-        let more = self.ears.as_ref().is_some_and(Connector::has_more);
+        let more = self.ears.as_ref().is_some_and(|ears| ears.has_more());
         let due = due.filter(|_| !more);
         let left = due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now()));
         // Rounded up, lest the last millisecond be spent awake.
@@ -180,7 +182,7 @@ impl<J: Judge> Engine<J> {
 
     fn hear(&mut self) {
         for _ in 0..BATCH {
-            let Some(heard) = self.ears.as_mut().and_then(Connector::hear) else { return };
+            let Some(heard) = self.ears.as_mut().and_then(|ears| ears.hear()) else { return };
             let counters = Arc::clone(&self.lookout.counters);
             match heard {
                 Heard::Said(Said::Exec { pid, at }) => {
@@ -229,7 +231,7 @@ impl<J: Judge> Engine<J> {
     /// Causes an event and hears it; or a fresh socket does; or netlink is given up.
     fn prove(&mut self) {
         self.next_beat = now() + self.options.heartbeat_interval;
-        if self.ears.as_mut().is_some_and(Connector::beat) {
+        if self.ears.as_mut().is_some_and(|ears| ears.beat()) {
             self.lookout.counters.add(Count::Heartbeat);
             self.proven();
             return;
@@ -243,7 +245,7 @@ impl<J: Judge> Engine<J> {
 
     /// Opens the connector; what it may have missed until now is walked for.
     fn listen(&mut self) -> Result<(), FallbackReason> {
-        self.ears = Some(Connector::open()?);
+        self.ears = Some((self.opener)(self.options.receive_buffer)?);
         self.lookout.counters.add(Count::Heartbeat);
         self.next_beat = now() + self.options.heartbeat_interval;
         (self.next_return, self.next_walk, self.is_thorough) = (None, now(), true);
@@ -286,6 +288,9 @@ impl<J: Judge> Engine<J> {
         let (begin, source) = (now(), self.source());
         let thorough = std::mem::take(&mut self.is_thorough);
         let lookout = &mut self.lookout;
+        if std::mem::take(&mut lookout.is_crowded) {
+            self.walk.forget();
+        }
         let walked = self.walk.walk(&self.proc, thorough, |live| lookout.consider(live, source, None, begin));
         let end = now();
         let took = end - begin;

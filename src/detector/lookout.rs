@@ -14,7 +14,7 @@ use super::{Event, Sighting};
 
 /// Of a command line, in reports.
 const LINE_TOLD: usize = 512;
-/// Processes too young to count that are remembered; beyond that the next walk over everything finds them.
+/// Processes too young to count that are remembered; beyond that everything is looked at again.
 const MOST_YOUNG: usize = 4096;
 
 pub(super) struct Lookout<J: Judge> {
@@ -24,6 +24,8 @@ pub(super) struct Lookout<J: Judge> {
     /// What was said of whom, by number and start.
     told: HashMap<u32, (u64, Vec<J::Found>)>,
     young: Vec<(Instant, u32)>,
+    /// There were more of the young than are remembered.
+    pub(super) is_crowded: bool,
     /// Nobody takes our events any more.
     pub(super) is_over: bool,
 }
@@ -31,7 +33,7 @@ pub(super) struct Lookout<J: Judge> {
 impl<J: Judge> Lookout<J> {
     pub(super) fn new(events: Sender<Event<J::Found>>, counters: Arc<Counters>) -> Self {
         let (told, young) = (HashMap::new(), Vec::new());
-        Self { judge: None, events, counters, told, young, is_over: false }
+        Self { judge: None, events, counters, told, young, is_crowded: false, is_over: false }
     }
 
     /// A process of which the kernel spoke, at a moment of its monotonic clock.
@@ -52,7 +54,8 @@ impl<J: Judge> Lookout<J> {
             Verdict::Nothing => return,
             Verdict::Found(found) => found,
             Verdict::Later(after) => {
-                if self.young.len() < MOST_YOUNG {
+                self.is_crowded |= self.young.len() >= MOST_YOUNG;
+                if !self.is_crowded {
                     self.young.push((now + after, live.pid()));
                 }
                 return;

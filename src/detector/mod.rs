@@ -7,9 +7,7 @@
 mod cgroup;
 #[cfg(target_os = "linux")]
 mod connector;
-#[cfg(not(target_os = "linux"))]
-#[path = "elsewhere.rs"]
-mod connector;
+mod ears;
 mod engine;
 mod health;
 mod lookout;
@@ -79,6 +77,8 @@ pub struct Options {
     pub heartbeat_interval: Duration,
     /// From giving netlink up to the first try to come back; doubled with each, up to five minutes.
     pub return_after: Duration,
+    /// Bytes of the kernel's memory for events that wait to be heard: 832 for each of them, and twice this is had.
+    pub receive_buffer: usize,
 }
 
 impl Default for Options {
@@ -90,6 +90,8 @@ impl Default for Options {
             safety_interval: Duration::from_secs(10),
             heartbeat_interval: Duration::from_secs(2),
             return_after: Duration::from_secs(10),
+            // Five seconds of two thousand programs a second; the system's default would hold 256 events.
+            receive_buffer: 4 * 1024 * 1024,
         }
     }
 }
@@ -168,6 +170,14 @@ impl<J: Judge> Detector<J> {
     /// # Errors
     /// Processes cannot be listed, or netlink alone was asked for and does not hear.
     pub fn start(options: Options) -> Result<Self, DetectorError> {
+        #[cfg(target_os = "linux")]
+        let opener = connector::Connector::open;
+        #[cfg(not(target_os = "linux"))]
+        let opener = ears::none;
+        Self::start_with(options, opener)
+    }
+
+    fn start_with(options: Options, opener: ears::Opener) -> Result<Self, DetectorError> {
         let (events, taken) = mpsc::channel(BACKLOG);
         let (orders, obeyed) = std::sync::mpsc::channel();
         let (woken, wake) = std::io::pipe().map_err(DetectorError::Start)?;
@@ -180,14 +190,14 @@ impl<J: Judge> Detector<J> {
             state: Arc::clone(&state),
             counters: Arc::clone(&counters),
         };
-        let (opened, outcome) = std::sync::mpsc::sync_channel(1);
-        let run = move || match Engine::open(options, shared) {
+        let (ready, outcome) = std::sync::mpsc::sync_channel(1);
+        let run = move || match Engine::open(options, opener, shared) {
             Ok(engine) => {
                 // Somebody waits for it: the next line but three.
-                opened.send(Ok(())).ok();
+                ready.send(Ok(())).ok();
                 engine.run();
             }
-            Err(error) => drop(opened.send(Err(error))),
+            Err(error) => drop(ready.send(Err(error))),
         };
         let thread = std::thread::Builder::new().name("5spot-detector".to_owned()).spawn(run);
         let thread = Some(thread.map_err(DetectorError::Start)?);
@@ -261,8 +271,75 @@ impl<J: Judge> Detector<J> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{PipeReader, PipeWriter};
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::agent::rules;
+
+    /// Ears that hear while the test says so, and cannot be had again while it does not.
+    struct Played {
+        silent: PipeReader,
+        _open: PipeWriter,
+    }
+
+    static HEARS: AtomicBool = AtomicBool::new(true);
+
+    impl ears::Ears for Played {
+        fn fd(&self) -> BorrowedFd<'_> {
+            self.silent.as_fd()
+        }
+        fn hear(&mut self) -> Option<wire::Heard> {
+            None
+        }
+        fn has_more(&self) -> bool {
+            false
+        }
+        fn beat(&mut self) -> bool {
+            HEARS.load(Ordering::SeqCst)
+        }
+    }
+
+    fn played(_: usize) -> Result<Box<dyn ears::Ears>, FallbackReason> {
+        if !HEARS.load(Ordering::SeqCst) {
+            return Err(FallbackReason::Deaf);
+        }
+        let (silent, open) = std::io::pipe().unwrap();
+        Ok(Box::new(Played { silent, _open: open }))
+    }
+
+    async fn source(detector: &mut Detector<rules::Rules>) -> (Option<Source>, Option<FallbackReason>) {
+        loop {
+            if let Some(Event::Health(health)) = detector.next().await {
+                return (health.source, health.fallback);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn who_goes_deaf_is_given_up_for_polling_and_comes_back() {
+        let quick = Duration::from_millis(5);
+        let options = Options { heartbeat_interval: quick, return_after: quick, ..Options::default() };
+        let mut detector = Detector::start_with(options.clone(), played).unwrap();
+        assert_eq!(source(&mut detector).await, (Some(Source::Netlink), None));
+        HEARS.store(false, Ordering::SeqCst);
+        assert_eq!(source(&mut detector).await, (Some(Source::Poll), Some(FallbackReason::Deaf)));
+        let alone = Options { kind: Kind::Netlink, ..options };
+        let refused = Detector::<rules::Rules>::start_with(alone.clone(), played).err().unwrap();
+        assert!(matches!(refused, DetectorError::Netlink(FallbackReason::Deaf)), "{refused}");
+        HEARS.store(true, Ordering::SeqCst);
+        assert_eq!(source(&mut detector).await, (Some(Source::Netlink), None));
+        let counts = [Count::Deaf, Count::Fallback, Count::Return].map(|count| detector.counters().of(count));
+        assert_eq!(counts, [1, 1, 1]);
+        // Who may use nothing else has no source until it hears again.
+        let mut detector = Detector::start_with(alone, played).unwrap();
+        assert_eq!(source(&mut detector).await, (Some(Source::Netlink), None));
+        HEARS.store(false, Ordering::SeqCst);
+        assert_eq!(source(&mut detector).await, (None, Some(FallbackReason::Deaf)));
+        HEARS.store(true, Ordering::SeqCst);
+        assert_eq!(source(&mut detector).await, (Some(Source::Netlink), None));
+    }
 
     #[tokio::test]
     async fn events_come_in_order_and_end_with_the_detectors() {

@@ -92,7 +92,8 @@ impl Listener {
         let left = deadline.saturating_duration_since(Instant::now());
         let next = async { tokio::time::timeout(left, self.detector.next()).await };
         match self.runtime.block_on(next) {
-            Ok(Some(Event::Found(sighting))) => self.seen.push(sighting),
+            Ok(Some(Event::Found(sighting))) if !is_anothers(sighting.pid) => self.seen.push(sighting),
+            Ok(Some(Event::Found(_))) => {}
             Ok(Some(Event::Health(health))) => self.healths.push(health),
             Ok(None) => panic!("the detector has ended"),
             Err(_) => return false,
@@ -108,6 +109,13 @@ impl Listener {
     pub fn matches(&self) -> BTreeSet<(u32, String)> {
         self.seen.iter().map(|sighting| (sighting.pid, sighting.found.rule.clone())).collect()
     }
+}
+
+/// Whether it was started by another run of these tests. Of one that has ended nobody knows.
+fn is_anothers(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse::<u32>().ok());
+    parent.is_some_and(|parent| parent != std::process::id())
 }
 
 /// Says that something could not be tried on this machine.

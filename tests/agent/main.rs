@@ -9,6 +9,7 @@
     clippy::print_stderr,
     clippy::print_stdout,
     clippy::disallowed_methods,
+    clippy::cast_precision_loss,
     reason = "these are tests, and so are the functions they share"
 )]
 
@@ -18,3 +19,4 @@ mod listen;
 mod programs;
 mod rules;
 mod standing;
+mod storm;
