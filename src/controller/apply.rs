@@ -303,7 +303,7 @@ impl Apply<'_> {
         match bounded("delete", api.delete(&self.snapshot.object.name, &params)).await? {
             Ok(either) => {
                 if let (Some(object), true) = (either.left(), resource.kind == "Machine") {
-                    self.expectations.note(&self.snapshot.object, Written::Made(Made::Machine, &object));
+                    self.expectations.note(&self.snapshot.object, Written::Deleted(Made::Machine, &object));
                 }
                 Ok(())
             }

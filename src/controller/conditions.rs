@@ -260,7 +260,8 @@ fn node_tainted(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Ne
         let is_frozen = snapshot.is_capi_paused() || snapshot.object.is_moving;
         return match decision.ruling.state {
             DesiredState::AsIs => Next::Stand,
-            DesiredState::Active if is_frozen => Next::Stand,
+            // On its way out all the same; its taints stay on until it has gone.
+            DesiredState::Active if is_frozen || decision.leaving.is_some() => Next::Stand,
             DesiredState::Active if is_wanted => {
                 Next::Say(Said::new(false, "NodeNotReady", "waiting for the Node to join"))
             }

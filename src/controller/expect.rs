@@ -26,6 +26,8 @@ pub enum Written<'a> {
     Object(&'a DynamicObject),
     /// One of its objects.
     Made(Made, &'a DynamicObject),
+    /// One of its objects, told to go.
+    Deleted(Made, &'a DynamicObject),
     /// Its Node.
     Node(&'a Node),
 }
@@ -46,6 +48,8 @@ struct Note {
     cache: Cache,
     uid: String,
     resource_version: u64,
+    /// A cache that shows nothing is no longer behind, but ahead.
+    may_go: bool,
     until: Instant,
 }
 
@@ -63,16 +67,19 @@ impl Expectations {
     pub fn note(&self, object: &Object, written: Written<'_>) {
         let (cache, uid, version) = match written {
             Written::Object(o) => (Cache::Object, o.uid(), o.resource_version()),
-            Written::Made(made, o) => (Cache::Made(made), o.uid(), o.resource_version()),
+            Written::Made(made, o) | Written::Deleted(made, o) => {
+                (Cache::Made(made), o.uid(), o.resource_version())
+            }
             Written::Node(node) => (Cache::Node, node.uid(), node.resource_version()),
         };
         let (Some(uid), Some(Ok(resource_version))) = (uid, version.map(|v| v.parse())) else { return };
         #[expect(clippy::disallowed_methods, reason = "bounds a wait; no decision depends on it")]
         let until = Instant::now() + PATIENCE;
+        let may_go = matches!(written, Written::Deleted(..));
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         let list = notes.entry(object.uid.clone()).or_default();
         list.retain(|note| note.cache != cache);
-        list.push(Note { cache, uid, resource_version, until });
+        list.push(Note { cache, uid, resource_version, may_go, until });
     }
 
     /// The caches that do not show yet what was written for this object; forgets what they show.
@@ -88,7 +95,7 @@ impl Expectations {
                 Some((_, version)) => {
                     version.parse::<u64>().is_ok_and(|version| version >= note.resource_version)
                 }
-                None => false,
+                None => note.may_go,
             };
             !caught_up && now < note.until
         });
@@ -107,5 +114,36 @@ impl Expectations {
     /// Forgets an object that is gone.
     pub fn forget(&self, uid: &str) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn machine() -> DynamicObject {
+        let metadata = json!({"name": "ws-1", "uid": "m", "resourceVersion": "7"});
+        serde_json::from_value(json!({"apiVersion": "v1", "kind": "Machine", "metadata": metadata})).unwrap()
+    }
+
+    fn shown(uid: &str, version: &str) -> Seen {
+        Some((uid.to_owned(), version.to_owned()))
+    }
+
+    #[test]
+    fn what_was_made_is_awaited_and_what_was_deleted_may_be_gone_already() {
+        let (notes, made) = (Expectations::default(), Made::Machine);
+        let object = Object { uid: "sm".to_owned(), ..Object::default() };
+        notes.note(&object, Written::Made(made, &machine()));
+        assert_eq!(notes.behind("sm", |_| None), [Cache::Made(made)]);
+        assert_eq!(notes.behind("sm", |_| shown("m", "6")), [Cache::Made(made)]);
+        assert!(notes.behind("sm", |_| shown("m", "7")).is_empty());
+        notes.note(&object, Written::Deleted(made, &machine()));
+        assert_eq!(notes.behind("sm", |_| shown("m", "6")), [Cache::Made(made)]);
+        assert!(notes.behind("sm", |_| None).is_empty());
+        notes.note(&object, Written::Deleted(made, &machine()));
+        assert!(notes.behind("sm", |_| shown("another", "1")).is_empty());
     }
 }

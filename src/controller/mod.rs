@@ -209,7 +209,7 @@ impl Watches<'_> {
                     backoff.forget_all();
                     waker.everything();
                 }
-                Notice::Failing(_) => {}
+                Notice::Failing(outage) => waker.holds_failing(&outage),
             })
             .await;
         });
@@ -242,7 +242,7 @@ async fn passes(
             world.scheduled_machines.wait_until_ready(),
             world.core.known(),
             world.drain_rules.settled(),
-            world.holds.wait_until_complete()
+            world.holds.wait_until_settled()
         )
     };
     tokio::select! {

@@ -89,6 +89,7 @@ impl World {
             node: node(&view, machine.as_ref(), &status),
             rivals: rivals::rivals(view.nodes.as_ref(), machine.as_ref(), &object),
             reach: view.reach,
+            holds_unread: self.holds.unread(),
             holds: self.holds.over(&object.namespace, &object.name, raw.labels()),
             object,
             target,

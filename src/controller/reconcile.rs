@@ -1,10 +1,11 @@
 //! The shell: observe, decide, apply, report, wake.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::runtime::controller::Action;
 use kube::{Client, ResourceExt};
@@ -12,8 +13,8 @@ use serde_json::json;
 use tracing::Instrument;
 
 use crate::api::names;
-use crate::api::status::{DesiredState, ScheduledMachineStatus};
-use crate::capi::machine::Machine;
+use crate::api::status::{DesiredState, Rule, ScheduledMachineStatus};
+use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::Capi;
 use crate::controller::apply::Apply;
 use crate::controller::attempt;
@@ -21,7 +22,7 @@ use crate::controller::decide::decide;
 use crate::controller::effect::{Decision, Effect, Wake};
 use crate::controller::error::{Class, PassError, is_not_found};
 use crate::controller::expect::{Cache, Expectations, Written};
-use crate::controller::hold::machine_hold_resource;
+use crate::controller::hold::{edition, machine_hold_resource};
 use crate::controller::observe::{self, World, connection_key};
 use crate::controller::report::{Failure, Report};
 use crate::controller::retry::{Backoff, spread};
@@ -168,9 +169,12 @@ async fn look(
         }
     }
     if decision.effects.iter().any(Effect::is_destructive) {
-        confirm(context, raw, snapshot).await?;
-        confirm_cluster(context, snapshot).await?;
-        confirm_hold(context, snapshot, decision).await?;
+        let (object, cluster, holds) = tokio::join!(
+            confirm(context, raw, snapshot),
+            confirm_cluster(context, snapshot),
+            confirm_holds(context, snapshot, decision)
+        );
+        object.and(cluster).and(holds)?;
     }
     Ok(())
 }
@@ -212,7 +216,8 @@ async fn act(
         return Err(error.into());
     }
     if let Some((left, _)) = spared {
-        return Ok(wake(&decision.wake, left));
+        // What is due at once is what has to wait.
+        return Ok(Action::requeue(sooner(&decision.wake, left)));
     }
     if let Some(failure) = &report.node_failure {
         let retry = context.backoff.failed_on_node(uid, attempt, failure);
@@ -281,37 +286,39 @@ async fn confirm(context: &Context, raw: &DynamicObject, snapshot: &Snapshot) ->
     if same { Ok(()) } else { Err(PassError::Stale) }
 }
 
-/// An object that `clusterctl move` has just made may be seen before its Cluster, which is paused: what looks like a
-/// machine without a Cluster is looked up once more before anything is taken down.
+/// The same for its Cluster. A pause may just have begun; and an object that `clusterctl move` has just made may be seen
+/// before its Cluster, which is paused.
 async fn confirm_cluster(context: &Context, snapshot: &Snapshot) -> Result<(), PassError> {
     let name = &snapshot.target.cluster_name;
     let Capi::Served(version) = snapshot.capi else { return Ok(()) };
-    if snapshot.cluster.is_some() || snapshot.object.is_moving || name.is_empty() {
+    if snapshot.object.is_moving || name.is_empty() {
         return Ok(());
     }
     let api: Api<DynamicObject> =
         Api::namespaced_with(context.client.clone(), &snapshot.object.namespace, &version.cluster());
-    let live = tokio::time::timeout(CALL, api.get_metadata_opt(name)).await;
-    let live = live.map_err(|_| PassError::Timeout("get"))?;
-    match live.map_err(|error| PassError::Look(error.into()))? {
-        Some(_) => Err(PassError::Stale),
-        None => Ok(()),
-    }
-}
-
-/// The same for the hold that decides: whoever deleted it a moment ago wants the machine to stay.
-async fn confirm_hold(context: &Context, snapshot: &Snapshot, decision: &Decision) -> Result<(), PassError> {
-    let Some(source) = decision.ruling.source.as_ref() else { return Ok(()) };
-    let (Some("MachineHold"), Some(name)) = (source.kind.as_deref(), &source.name) else { return Ok(()) };
-    let resource = machine_hold_resource();
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(context.client.clone(), &snapshot.object.namespace, &resource);
-    let live = tokio::time::timeout(CALL, api.get_metadata_opt(name)).await;
+    let live = tokio::time::timeout(CALL, api.get_opt(name)).await;
     let live = live.map_err(|_| PassError::Timeout("get"))?;
     let live = live.map_err(|error| PassError::Look(error.into()))?;
-    let is_there = live
-        .is_some_and(|live| live.metadata.uid == source.uid && live.metadata.deletion_timestamp.is_none());
-    if is_there { Ok(()) } else { Err(PassError::Stale) }
+    let decided_on = |cluster: &Cluster| (cluster.uid.clone(), cluster.paused, cluster.deleting);
+    let live = live.map(|object| decided_on(&Cluster::decode(&object, version)));
+    if live == snapshot.cluster.as_ref().map(decided_on) { Ok(()) } else { Err(PassError::Stale) }
+}
+
+/// The same for holds: whoever made, edited or deleted one a moment ago may want the machine to stay. Nothing is asked
+/// where no hold could.
+async fn confirm_holds(context: &Context, snapshot: &Snapshot, decision: &Decision) -> Result<(), PassError> {
+    if matches!(decision.ruling.rule, Rule::Deletion | Rule::ClusterDeleting | Rule::KillSwitch) {
+        return Ok(());
+    }
+    let namespace = &snapshot.object.namespace;
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), namespace, &machine_hold_resource());
+    let all = ListParams::default();
+    let live = tokio::time::timeout(CALL, api.list_metadata(&all)).await;
+    let live = live.map_err(|_| PassError::Timeout("list"))?;
+    let live = live.map_err(|error| PassError::Look(error.into()))?;
+    let live: BTreeSet<_> = live.items.iter().map(|hold| edition(&hold.metadata)).collect();
+    if live == context.world.holds.editions(namespace) { Ok(()) } else { Err(PassError::Stale) }
 }
 
 /// One patch, only if something changed, and only to the object it was computed for.

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub status: ScheduledMachineStatus,
     /// What of Cluster API is served; decides how Machines are written.
     pub capi: Capi,
+    /// Why nobody knows which MachineHolds there are.
+    pub holds_unread: Option<String>,
     /// The MachineHolds over it, in force or not.
     pub holds: Vec<Hold>,
     /// Its Cluster.

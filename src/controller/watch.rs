@@ -17,6 +17,7 @@ use crate::controller::hold::index::Holds;
 use crate::controller::hold::{Covers, Entry, machine_hold_resource};
 use crate::controller::observe::connection_key;
 use crate::controller::target::Target;
+use crate::watch::{Cause, Outage};
 use crate::workload::{ConnectionKey, WorkloadNotice};
 
 /// `scheduledmachines.5spot.finos.org`.
@@ -90,6 +91,12 @@ impl Waker {
         let namespace = hold.namespace().unwrap_or_default();
         self.covered(&namespace, before.as_deref());
         self.covered(&namespace, Some(&now));
+        let covers =
+            |entry: &Entry, object: &DynamicObject| entry.over(&object.name_any(), object.labels()).is_some();
+        self.note_covered(|object| {
+            object.metadata.namespace.as_deref() == Some(&namespace)
+                && (covers(&now, object) || before.as_ref().is_some_and(|before| covers(before, object)))
+        });
         self.wake_hold(&namespace, &hold.name_any());
     }
 
@@ -101,7 +108,31 @@ impl Waker {
 
     /// Every hold has been told of.
     pub fn holds_complete(&self) {
+        let was_unread = self.holds.unread().is_some();
         self.holds.set_complete();
+        self.note_covered(|_| true);
+        if was_unread {
+            self.everything();
+        }
+    }
+
+    /// Holds cannot be read, and a person has to mend that; whatever else keeps them from us passes, or everything fails.
+    pub fn holds_failing(&self, outage: &Outage) {
+        let mend = match outage.cause {
+            Cause::Missing => "apply the definitions of this release: 5spot crd print | kubectl apply -f -",
+            Cause::Forbidden => "give the controller the role of this release",
+            Cause::Unreachable | Cause::Unauthorized | Cause::Refused => return,
+        };
+        self.holds.set_unreadable(format!("{outage}; {mend}"));
+        self.everything();
+    }
+
+    /// The index learns which holds are over these objects; their own events tell it of changes.
+    fn note_covered(&self, concerns: impl Fn(&DynamicObject) -> bool) {
+        for object in self.objects.state_filter(|object| concerns(object)) {
+            let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+            self.holds.moved(&namespace, &name, Some(object.labels()));
+        }
     }
 
     /// Every ScheduledMachine has been told of.

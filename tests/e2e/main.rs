@@ -23,6 +23,7 @@ mod harness;
 mod holds;
 mod kinds;
 mod kstatus;
+mod late_news;
 mod lifecycle;
 mod moves;
 mod ownership;

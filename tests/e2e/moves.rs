@@ -2,11 +2,12 @@
 
 mod mover;
 
+use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use crate::harness::provider;
+use crate::harness::{eventually, provider};
 use crate::world::{PATIENCE, World, closed, said, uid};
 use mover::Graph;
 
@@ -16,23 +17,26 @@ fn machine_hold() -> kube::api::ApiResource {
     provider::kind("5spot.finos.org", "v1alpha1", "MachineHold")
 }
 
-/// A lent machine, one that is out, one in its grace, and a hold over the first.
+/// A lent machine, one that is out, one that is lent by a hold, and one in its grace.
 struct Scene {
     world: World,
     lent: String,
     out: String,
     held: String,
+    leaving: String,
 }
 
 async fn scene(name: &str) -> Scene {
     let world = World::start(name).await;
-    let (lent, out, held) = (world.tenant.unique("ws"), world.tenant.unique("ws"), world.tenant.unique("ws"));
+    let [lent, out, held, leaving] = [(); 4].map(|()| world.tenant.unique("ws"));
     world.create(&lent, json!({})).await;
     world.create(&out, json!({"schedule": closed()})).await;
     world.create(&held, json!({"schedule": closed(), "gracefulShutdownTimeout": "10m"})).await;
     let spec = json!({"scheduledMachine": held, "state": "Active", "reason": "month end"});
     world.tenant.create(&machine_hold(), json!({"metadata": {"name": "extra"}, "spec": spec})).await;
-    for name in [&lent, &held] {
+    let taint = json!({"key": "lent", "effect": "NoSchedule"});
+    world.create(&leaving, json!({"gracefulShutdownTimeout": "10m", "nodeTaints": [taint]})).await;
+    for name in [&lent, &held, &leaving] {
         world
             .until(name, "lent, on a Node it knows", |sm| {
                 sm.data["status"]["phase"] == "Active" && sm.data["status"]["nodeRef"]["uid"].is_string()
@@ -40,17 +44,20 @@ async fn scene(name: &str) -> Scene {
             .await;
     }
     world.until_settled(&out, "Inactive").await;
-    Scene { world, lent, out, held }
+    world.until(&leaving, "tainted", |sm| crate::world::is_true(sm, "NodeTainted")).await;
+    world.edit(&leaving, json!({"schedule": {"enabled": false}})).await;
+    eventually(&world.nodes(), &leaving, "cordoned", PATIENCE, |node| !takes_pods(node)).await;
+    Scene { world, lent, out, held, leaving }
 }
 
 #[tokio::test]
 async fn every_object_of_ours_is_in_the_list_of_a_move() {
-    let Scene { world, lent, out, held } = scene("move-graph").await;
+    let Scene { world, lent, out, held, leaving } = scene("move-graph").await;
     let graph = Graph::discover(&world.tenant).await;
     let moving: Vec<(String, String)> =
         graph.sequence().into_iter().flatten().map(mover::Moving::named).collect();
     let is_in = |kind: &str, name: &str| moving.contains(&(kind.to_owned(), name.to_owned()));
-    for name in [&lent, &out, &held] {
+    for name in [&lent, &out, &held, &leaving] {
         assert!(is_in("ScheduledMachine", name), "{name} stays behind: {moving:?}");
     }
     for name in [&lent, &held] {
@@ -74,7 +81,7 @@ async fn every_object_of_ours_is_in_the_list_of_a_move() {
 
 #[tokio::test]
 async fn a_move_cordons_and_deletes_nothing_and_the_other_side_takes_the_machines_over() {
-    let Scene { world: source, lent, out, held } = scene("move").await;
+    let Scene { world: source, lent, out, held, leaving } = scene("move").await;
     let mut tenant = source.tenant.clone();
     tenant.namespace = format!("{}-target", source.tenant.namespace);
     let target = World::start_in(tenant).await;
@@ -84,15 +91,16 @@ async fn a_move_cordons_and_deletes_nothing_and_the_other_side_takes_the_machine
 
     let mut graph = Graph::discover(&source.tenant).await;
     graph.pause_source().await;
-    for name in [&lent, &out, &held] {
+    let node_writes = source.workload_calls().on("nodes").writes().len();
+    for name in [&lent, &out, &held, &leaving] {
         source.until(name, "blocked", |sm| said(sm, "Ready").0 == "BlockedByPause").await;
     }
     graph.create_on(&target.tenant).await;
     graph.delete_from_source().await;
-    for name in [&lent, &out, &held] {
+    for name in [&lent, &out, &held, &leaving] {
         crate::harness::gone(&source.scheduled_machines(), name, PATIENCE).await;
     }
-    let still = target.calls().writes().only(|call| !is_word(call) && !is_release(call));
+    let still = target.calls().writes().only(|call| !is_word(call));
     assert!(still.is_empty(), "before the target was resumed: {still}");
     graph.resume_target(&target.tenant).await;
 
@@ -112,7 +120,7 @@ async fn a_move_cordons_and_deletes_nothing_and_the_other_side_takes_the_machine
     assert_eq!(nodes(&source, &[&lent, &held]).await, nodes_before, "the same Nodes, schedulable");
     // Both controllers call the workload cluster as one user.
     let on_nodes = source.workload_calls().on("nodes").writes();
-    assert!(on_nodes.is_empty(), "{on_nodes}");
+    assert_eq!(on_nodes.len(), node_writes, "{on_nodes}");
     for world in [&source, &target] {
         let machines = world.calls().on("machines").writes();
         let wrong = machines.only(|call| {
@@ -124,6 +132,15 @@ async fn a_move_cordons_and_deletes_nothing_and_the_other_side_takes_the_machine
     let since = source.calls().writes().0.split_off(source_writes);
     let wrong: Vec<_> = since.iter().filter(|call| !is_word(call) && !is_release(call)).collect();
     assert!(wrong.is_empty(), "the source side wrote {wrong:?}");
+    // What was cordoned before the move stays where it is there, and takes pods again, its taints on.
+    target.until(&leaving, "in its grace", |sm| said(sm, "Ready").0 == "GracePeriodActive").await;
+    target.edit(&leaving, json!({"schedule": {"enabled": true}})).await;
+    let node = eventually(&target.nodes(), &leaving, "free", PATIENCE, takes_pods).await;
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+    assert!(taints.iter().any(|taint| taint.key == "lent"), "{taints:?}");
+    assert!(!node.annotations().contains_key("5spot.finos.org/cordoned-by"), "{:?}", node.annotations());
+    let back = target.until_settled(&leaving, "Active").await;
+    assert_eq!(back.data["status"]["appliedNodeTaints"][0]["key"], "lent");
     // And it is alive there: the loan ends as any other.
     target.edit(&lent, json!({"schedule": {"enabled": false}})).await;
     target.until_settled(&lent, "Disabled").await;
@@ -145,6 +162,10 @@ fn is_taken_over(sm: &DynamicObject) -> bool {
         && sm.data["status"]["nodeRef"]["uid"].is_string()
         && crate::world::is_true(sm, "Ready")
         && crate::world::is_true(sm, "WorkloadReachable")
+}
+
+fn takes_pods(node: &Node) -> bool {
+    node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true))
 }
 
 /// Uids of those that take pods.

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+use crate::harness::wait::asked_until;
 use crate::harness::{Behaviour, eventually, gone};
 use crate::world::{PATIENCE, World, condition, is_true, said};
 
@@ -55,12 +56,19 @@ impl World {
 
     /// As an admin, after a look: what was not meant stays as it is.
     async fn set_taints(&self, name: &str, change: impl Fn(&mut Vec<Taint>)) {
-        let node = self.nodes().get(name).await.unwrap();
-        let mut taints = on(&node);
-        change(&mut taints);
-        let version = node.resource_version();
-        let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
-        self.nodes().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+        // Others write to Nodes too: as long as they come between look and write, once more.
+        asked_until("written", PATIENCE, async || {
+            let node = self.nodes().get(name).await.unwrap();
+            let mut taints = on(&node);
+            change(&mut taints);
+            let version = node.resource_version();
+            let patch = json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}});
+            match self.nodes().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => false,
+                written => written.is_ok() || panic!("{written:?}"),
+            }
+        })
+        .await;
     }
 
     async fn put_taint(&self, name: &str, text: &str) {

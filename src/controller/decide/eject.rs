@@ -52,7 +52,7 @@ pub(super) fn node_half(snapshot: &Snapshot, plan: &mut Plan) {
 }
 
 fn eject_node(node: &Node) -> Option<Effect> {
-    let is_tainted = node.taints.iter().any(is_ours);
+    let is_tainted = has_taint(node);
     if is_tainted && node.unschedulable {
         return None;
     }
@@ -68,7 +68,12 @@ fn eject_node(node: &Node) -> Option<Effect> {
 /// The Node's taints without ours, where it is among them.
 pub(super) fn without_taint(node: &Node) -> Option<Vec<Taint>> {
     let others = || node.taints.iter().filter(|taint| !is_ours(taint)).cloned().collect();
-    node.taints.iter().any(is_ours).then(others)
+    has_taint(node).then(others)
+}
+
+/// An eject has been here.
+pub(super) fn has_taint(node: &Node) -> bool {
+    node.taints.iter().any(is_ours)
 }
 
 fn is_ours(taint: &Taint) -> bool {

@@ -28,6 +28,7 @@ pub(super) fn judge(snapshot: &Snapshot, holds: &[Hold], at: Timestamp, lent: bo
     timeless(snapshot)
         .or_else(|| by_reclaim(snapshot, holds, at))
         .or_else(|| by_pause(snapshot))
+        .or_else(|| unread(snapshot))
         .or_else(|| by_hold(snapshot, holds, at, lent))
         .unwrap_or_else(|| below_holds(snapshot, at, lent))
 }
@@ -82,6 +83,14 @@ fn by_pause(snapshot: &Snapshot) -> Option<Verdict> {
     let message = "spec.paused is true: nothing is touched".to_owned();
     let path = Some("spec.paused".to_owned());
     snapshot.target.paused.then(|| of_object(snapshot, DesiredState::AsIs, Rule::Paused, path, message))
+}
+
+/// There may be a freeze that nobody has seen.
+fn unread(snapshot: &Snapshot) -> Option<Verdict> {
+    let why = snapshot.holds_unread.as_ref()?;
+    let message =
+        format!("nothing is touched, for there may be holds, and MachineHolds cannot be read: {why}");
+    Some(of_object(snapshot, DesiredState::AsIs, Rule::Hold, None, message))
 }
 
 fn by_hold(snapshot: &Snapshot, holds: &[Hold], at: Timestamp, lent: bool) -> Option<Verdict> {

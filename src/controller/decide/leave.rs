@@ -286,10 +286,11 @@ pub(super) fn hold_off(snapshot: &Snapshot) -> impl Iterator<Item = Effect> + us
     effect.into_iter()
 }
 
-/// What leaving did to a Node that stays after all: only what we did, and only while we can reach it.
+/// What leaving did to a Node that stays after all: only what we did, and only while we can reach it. The record of a
+/// cordon counts whatever uid it names: nobody else writes it, and `clusterctl move` makes the object anew.
 pub(super) fn uncordon(snapshot: &Snapshot) -> Option<Effect> {
     let node = reachable_node(snapshot)?;
-    let lifts = node.cordoned_by.as_ref() == Some(&snapshot.object.uid);
+    let lifts = node.cordoned_by.is_some();
     let taints = eject::without_taint(node);
     (lifts || taints.is_some()).then(|| Effect::Uncordon { node: edit(node), lifts, taints })
 }

@@ -113,6 +113,9 @@ fn paused_by_capi(snapshot: &Snapshot, ruling: &Ruling, pause: &str) -> Plan {
     let mut plan = frozen(snapshot, "BlockedByPause", &message);
     if ruling.manner == Manner::Eject && ruling.state == DesiredState::Inactive {
         eject::node_half(snapshot, &mut plan);
+    } else if ruling.state == DesiredState::Active && snapshot.own_node().is_some_and(eject::has_taint) {
+        // The eject was called off: only the Node knew of it.
+        plan.effects.extend(leave::uncordon(snapshot));
     }
     plan
 }
@@ -149,8 +152,7 @@ fn is_half_way(snapshot: &Snapshot) -> bool {
             |child: &Child| child.object.as_ref().is_some_and(|object| snapshot.owns_child(child, object));
         return snapshot.children.iter().any(is_ours);
     };
-    let is_cordoned =
-        snapshot.node.as_ref().is_some_and(|node| node.cordoned_by.as_ref() == Some(&snapshot.object.uid));
+    let is_cordoned = snapshot.own_node().is_some_and(|node| node.cordoned_by.is_some());
     machine.deleted_at.is_some() || !machine.is_ready() || is_cordoned
 }
 

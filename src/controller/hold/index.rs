@@ -7,12 +7,12 @@ use kube::ResourceExt;
 use kube::core::DynamicObject;
 use tokio::sync::watch;
 
-use super::{Entry, Hold};
+use super::{Edition, Entry, Hold};
 
 /// The holds of all namespaces. Clones share them.
 ///
-/// Fed by the one watch of holds, so it is as complete as that: [`Holds::wait_until_complete`] before the first
-/// decision, or a freeze would be missed.
+/// Fed by the one watch of holds, so it is as complete as that: [`Holds::wait_until_settled`] before the first decision,
+/// or a freeze would be missed.
 #[derive(Clone, Debug)]
 pub struct Holds {
     spaces: Arc<RwLock<HashMap<String, Space>>>,
@@ -20,10 +20,12 @@ pub struct Holds {
 }
 
 /// Which lists have been told of whole.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Complete {
     holds: bool,
     objects: bool,
+    /// Why the holds cannot be read.
+    unreadable: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +61,20 @@ impl Holds {
 
     /// Every hold has been told of.
     pub fn set_complete(&self) {
-        self.complete.send_modify(|complete| complete.holds = true);
+        self.complete.send_modify(|complete| {
+            (complete.holds, complete.unreadable) = (true, None);
+        });
+    }
+
+    /// They cannot be read, and somebody has to mend that.
+    pub fn set_unreadable(&self, why: String) {
+        self.complete.send_modify(|complete| complete.unreadable = Some(why));
+    }
+
+    /// Why nobody knows which holds there are. Of holds that were known before an outage it is known.
+    pub fn unread(&self) -> Option<String> {
+        let complete = self.complete.borrow();
+        complete.unreadable.clone().filter(|_| !complete.holds)
     }
 
     /// Every ScheduledMachine has been told of.
@@ -67,10 +82,11 @@ impl Holds {
         self.complete.send_modify(|complete| complete.objects = true);
     }
 
-    /// Returns once [`Holds::set_complete`] was called.
-    pub async fn wait_until_complete(&self) {
+    /// Returns once it is known which holds there are, or that it cannot be known.
+    pub async fn wait_until_settled(&self) {
+        let is_settled = |complete: &Complete| complete.holds || complete.unreadable.is_some();
         // The sender lives as long as we do.
-        let _ = self.complete.subscribe().wait_for(|complete| complete.holds).await;
+        let _ = self.complete.subscribe().wait_for(is_settled).await;
     }
 
     /// Returns once it can be said how many objects a hold covers. (Of two tasks that wait for one store to be ready
@@ -84,6 +100,13 @@ impl Holds {
         let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
         let entries = spaces.get(namespace).into_iter().flat_map(|space| space.holds.values());
         entries.filter_map(|entry| entry.over(name, labels).cloned()).collect()
+    }
+
+    /// Those of a namespace as they are known.
+    pub fn editions(&self, namespace: &str) -> BTreeSet<Edition> {
+        let spaces = self.spaces.read().unwrap_or_else(PoisonError::into_inner);
+        let entries = spaces.get(namespace).into_iter().flat_map(|space| space.holds.values());
+        entries.map(|entry| (entry.uid.clone(), entry.generation, entry.is_ending)).collect()
     }
 
     /// Namespace and name of every hold.

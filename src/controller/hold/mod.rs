@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kube::core::{ApiResource, DynamicObject, Selector, SelectorExt};
+use kube::core::{ApiResource, DynamicObject, ObjectMeta, Selector, SelectorExt};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -111,6 +111,8 @@ pub enum Covers {
 pub struct Entry {
     /// Of the object.
     pub uid: String,
+    /// Generation of its spec.
+    pub generation: Option<i64>,
     /// Somebody is deleting it: it holds nobody any more, even while a finalizer keeps the object.
     pub is_ending: bool,
     /// What it says.
@@ -122,6 +124,7 @@ impl Entry {
     pub fn read(raw: &DynamicObject) -> Self {
         Self {
             uid: raw.uid().unwrap_or_default(),
+            generation: raw.metadata.generation,
             is_ending: raw.metadata.deletion_timestamp.is_some(),
             content: content(raw),
         }
@@ -136,6 +139,14 @@ impl Entry {
         };
         is_covered.then_some(hold)
     }
+}
+
+/// What tells one state of a namespace's holds from another.
+pub type Edition = (String, Option<i64>, bool);
+
+/// Of a stored hold.
+pub fn edition(meta: &ObjectMeta) -> Edition {
+    (meta.uid.clone().unwrap_or_default(), meta.generation, meta.deletion_timestamp.is_some())
 }
 
 fn content(raw: &DynamicObject) -> Result<(Covers, Hold), String> {

@@ -232,3 +232,24 @@ fn a_later_hold_of_the_same_name_outlives_the_end_of_the_one_before() {
     assert!(holds.remove(&second).is_some());
     assert_eq!(holds.over("lab", "ws", &labels(&[])).len(), 0);
 }
+
+#[test]
+fn a_hold_hears_of_a_label_that_was_there_before_it_knew_the_object() {
+    let holds = Holds::default();
+    let lab = labels(&[("lab", "a")]);
+    holds.put(&stored("h", &over(&json!({"selector": {"matchLabels": {"lab": "a"}}}))));
+    holds.moved("lab", "ws-1", Some(&lab));
+    let names = |set: std::collections::BTreeSet<String>| set.into_iter().collect::<Vec<_>>();
+    assert_eq!(names(holds.moved("lab", "ws-1", Some(&labels(&[])))), ["h"]);
+}
+
+#[test]
+fn holds_are_unread_only_until_they_were_read_once() {
+    let holds = Holds::default();
+    assert_eq!(holds.unread(), None);
+    holds.set_unreadable("forbidden".to_owned());
+    assert_eq!(holds.unread().as_deref(), Some("forbidden"));
+    holds.set_complete();
+    holds.set_unreadable("forbidden".to_owned());
+    assert_eq!(holds.unread(), None, "those known are still known");
+}

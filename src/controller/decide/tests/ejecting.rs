@@ -7,6 +7,7 @@ use super::draining::{asked, draining, ending, pod, refused};
 use super::given::{Given, SM, given, t};
 use crate::api::condition::Phase;
 use crate::api::status::LeavingStage;
+use crate::controller::attempt::describe;
 use crate::controller::effect::Effect;
 use crate::controller::snapshot::pods::{Attempt, Outcome, Pod, Pods, Verb};
 use crate::workload::Reach;
@@ -27,7 +28,8 @@ fn on_node(taints: Vec<Taint>, cordoned_by: Option<&str>) -> Given {
     given().lent().with(|s| {
         let node = s.node.as_mut().unwrap();
         (node.taints, node.unschedulable) = (taints, cordoned_by.is_some());
-        node.cordoned_by = cordoned_by.filter(|by| *by == SM).map(str::to_owned);
+        // An admin's cordon has no record.
+        node.cordoned_by = cordoned_by.filter(|by| *by != "admin").map(str::to_owned);
     })
 }
 
@@ -114,6 +116,16 @@ fn a_node_that_is_not_shown_as_written_holds_up_nothing_but_what_is_written_to_i
 }
 
 #[test]
+fn other_pods_are_another_attempt_and_the_same_ones_are_not() {
+    let attempt = |pods: Vec<Pod>| {
+        let given = draining(pods);
+        describe(&given.s, &"", &given.decide())
+    };
+    assert_eq!(attempt(vec![pod("a"), pod("b")]), attempt(vec![pod("a"), pod("b")]));
+    assert_ne!(attempt(vec![pod("a"), pod("b")]), attempt(vec![pod("b"), pod("c")]));
+}
+
+#[test]
 fn the_taint_joins_those_of_others_and_a_cordon_of_an_admin_stays_his() {
     let edit = |given: Given| {
         let effects = kill(given).decide().effects;
@@ -141,6 +153,8 @@ fn a_node_that_stays_loses_what_is_ours_and_nothing_else() {
     assert_eq!(given_back(on_node(vec![ours()], Some("admin"))), Some((false, Some(vec![]))));
     assert_eq!(given_back(on_node(vec![foreign()], Some(SM))), Some((true, None)));
     assert_eq!(given_back(on_node(vec![foreign()], Some("admin"))), None);
+    // `clusterctl move` makes the object anew; the record on the Node names the one before.
+    assert_eq!(given_back(on_node(vec![foreign()], Some("uid-before-a-move"))), Some((true, None)));
     let in_grace = on_node(vec![ours()], Some(SM)).at("18:01");
     assert_eq!(
         given_back(in_grace),
@@ -157,6 +171,9 @@ fn under_a_pause_of_cluster_api_only_the_node_half_runs() {
     assert!(killed.decide().effects.iter().all(Effect::is_on_node));
     assert_eq!(killed.standing().2, "BlockedByPause");
     assert!(paused(given().lent().at("18:01")).effects().is_empty(), "a graceful one waits");
+    let called_off = |taints: Vec<Taint>| paused(on_node(taints, Some(SM))).effects();
+    assert_eq!(called_off(vec![foreign(), ours()]), ["uncordon"], "pods may come again");
+    assert!(called_off(vec![foreign()]).is_empty(), "that of a grace stands still");
     let moving = kill(given().lent().with(|s| s.object.is_moving = true));
     assert!(moving.effects().is_empty(), "let go, untouched");
 }

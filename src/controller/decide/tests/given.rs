@@ -120,6 +120,7 @@ pub(super) fn given() -> Given {
         target: Target::read(&raw),
         status: ScheduledMachineStatus { part_kinds: noted(), ..ScheduledMachineStatus::default() },
         capi: Capi::Served(Version::V1Beta2),
+        holds_unread: None,
         holds: vec![],
         cluster: Some(Cluster {
             uid: "uid-of-the-cluster".to_owned(),

@@ -84,6 +84,21 @@ fn a_hold_made_during_an_outage_does_not_begin_before_it_was_made() {
 }
 
 #[test]
+fn holds_that_nobody_can_read_freeze_all_but_what_no_hold_could_change() {
+    let unread = |given: Given| given.with(|s| s.holds_unread = Some("forbidden".to_owned()));
+    for given in [given(), given().lent(), given().lent().at("18:30")] {
+        let given = unread(given);
+        assert!(given.effects().is_empty());
+        assert_eq!((of(&given).state, of(&given).rule), (DesiredState::AsIs, Rule::Hold));
+        assert!(given.status().message.unwrap().contains("MachineHolds cannot be read: forbidden"));
+    }
+    let killed = unread(given().lent()).edit("/killSwitch", serde_json::json!(true));
+    assert!(killed.effects().contains(&"delete_machine"));
+    let deleted = unread(given().lent().at("18:30")).with(|s| s.object.deleted_at = Some(t("10:00")));
+    assert!(deleted.effects().contains(&"delete_machine"));
+}
+
+#[test]
 fn a_hold_that_ends_with_the_window_changes_the_rule_once() {
     let given = held(given().lent(), hold("h", HoldState::Active, "09:00", None, Some("18:00"))).passed();
     let next = given.s.status.next.clone().unwrap();

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::given::{Given, given, hold, reclaim_hold, t};
 use crate::api::machine_hold::HoldState;
-use crate::api::status::{DesiredState, LeavingStage, Manner, Rule};
+use crate::api::status::{DesiredState, Leaving, LeavingStage, Manner, Rule};
 use crate::controller::decide::rule::ruling;
+use crate::controller::effect::Effect;
 use DesiredState::{Active, AsIs, Inactive};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,6 +232,9 @@ fn check(case: &Case) {
     let manner = if eject { Manner::Eject } else { Manner::Graceful };
     assert_eq!(decided.manner, manner, "{case:?}");
 
+    let name = decided.source.as_ref().and_then(|source| source.name.as_deref());
+    let path = decided.source.as_ref().and_then(|source| source.field_path.as_deref());
+    assert_eq!((name, path), read(case, rule), "{case:?}");
     let source = decided.source.as_ref().and_then(|source| source.kind.as_deref());
     let by_hold = matches!(rule, Rule::Reclaim | Rule::Hold);
     let by_nothing = matches!(rule, Rule::Deletion | Rule::ClusterDeleting | Rule::OutsideWindows);
@@ -257,22 +261,77 @@ fn check(case: &Case) {
     // On the way out exactly while a machine is there that should not be, and may be touched.
     let leaves = state == Inactive && case.lent && !case.capi_paused;
     assert_eq!(status.leaving.is_some(), leaves, "{case:?}");
-    if let Some(leaving) = &status.leaving {
-        assert_eq!(leaving.stage == LeavingStage::Eject, eject, "{case:?}");
-        assert_eq!(leaving.since, if case.deletion { t("09:59") } else { t("10:00") }, "{case:?}");
-    }
     let span = given.s.target.hand_back_span();
-    let hand_back = match (state, &status.leaving) {
-        (Inactive, leaving) => leaving.as_ref().and_then(|leaving| leaving.gone_by),
-        (Active | AsIs, _) => leaves_at.filter(|_| case.lent && !case.capi_paused).map(|at| at + span),
+    let gone_by = status.leaving.as_ref().map(|leaving| said_of_leaving(case, rule, leaving));
+    let hand_back = match state {
+        Inactive => gone_by,
+        Active | AsIs => leaves_at.filter(|_| case.lent && !case.capi_paused).map(|at| at + span),
     };
     assert_eq!(status.hand_back_by, hand_back, "{case:?}");
-    if state == AsIs && !case.capi_paused {
-        assert!(decision.effects.is_empty(), "{case:?}: {:?}", decision.effects);
-    }
+    touches(case, state, eject, &decision.effects);
     let edges = change.iter().map(|(at, ..)| *at).min();
     let wakes = decision.wake.after(t("10:00")).map(|after| t("10:00") + after);
     assert!(edges.is_none_or(|edge| wakes.is_some_and(|at| at <= edge)), "{case:?}: {wakes:?}");
+}
+
+/// Name and field of what a rule read.
+fn read(case: &Case, rule: Rule) -> (Option<&'static str>, Option<&'static str>) {
+    let of_object = |path: &'static str| (Some("ws-1"), Some(path));
+    match rule {
+        Rule::Deletion | Rule::ClusterDeleting | Rule::OutsideWindows => (None, None),
+        Rule::KillSwitch => of_object("spec.killSwitch"),
+        Rule::Reclaim => (Some("r"), Some("spec.state")),
+        Rule::Hold => (Some("h"), Some("spec.state")),
+        Rule::Paused => of_object("spec.paused"),
+        Rule::Disabled => of_object("spec.schedule.enabled"),
+        Rule::ScheduleInvalid => of_object("spec.schedule"),
+        Rule::Exception => of_object("spec.schedule.exceptions[0]"),
+        Rule::Window if matches!(case.timetable, Timetable::Garbage) => (None, None),
+        Rule::Window => of_object("spec.schedule.hoursOfDay"),
+    }
+}
+
+/// What is said of a leaving, worked out from the fields of the spec; when the owner has it at the latest.
+fn said_of_leaving(case: &Case, rule: Rule, leaving: &Leaving) -> Timestamp {
+    // `given()` has a grace and a drain of five minutes each, and Cluster API's own limits are ours.
+    let (grace, drain) = (SignedDuration::from_mins(5), SignedDuration::from_mins(5));
+    let after = SignedDuration::from_secs(60 + 30);
+    let eject = case.kill_switch || case.reclaim.is_some();
+    assert_eq!(leaving.stage == LeavingStage::Eject, eject, "{case:?}");
+    let since = if case.deletion { t("09:59") } else { t("10:00") };
+    assert_eq!(leaving.since, since, "{case:?}");
+    let (grace_ends_at, drain_ends_at, gone_by) = if eject {
+        (None, None, t("10:00") + SignedDuration::from_secs(30))
+    } else if rule == Rule::ClusterDeleting {
+        (Some(since), Some(since), since + SignedDuration::from_secs(30))
+    } else {
+        (Some(since + grace), Some(since + grace + drain), since + grace + drain + after)
+    };
+    let said = (leaving.grace_ends_at, leaving.drain_ends_at, leaving.gone_by);
+    assert_eq!(said, (grace_ends_at, drain_ends_at, Some(gone_by)), "{case:?}");
+    gone_by
+}
+
+/// What may be written at all.
+fn touches(case: &Case, state: DesiredState, eject: bool, effects: &[Effect]) {
+    let node_only = effects.iter().all(Effect::is_on_node);
+    if case.capi_paused {
+        let may_eject = eject && state == Inactive;
+        assert!(node_only && (may_eject || effects.is_empty()), "{case:?}: {effects:?}");
+    } else if state == AsIs {
+        assert!(effects.is_empty(), "{case:?}: {effects:?}");
+    } else if state == Active {
+        assert!(!effects.iter().any(Effect::is_destructive), "{case:?}: {effects:?}");
+    }
+}
+
+#[test]
+fn an_object_that_is_being_moved_is_let_go_under_every_rule() {
+    for case in cases() {
+        let effects = build(&case).with(|s| s.object.is_moving = true).effects();
+        let allowed: &[&str] = if case.deletion { &["remove_finalizer"] } else { &[] };
+        assert_eq!(effects, allowed, "{case:?}");
+    }
 }
 
 #[test]

@@ -77,6 +77,7 @@ impl World {
             object: shown.object.clone(),
             target,
             status,
+            holds_unread: None,
             holds: shown.holds.clone(),
             cluster: shown.cluster.clone(),
             machine,
