@@ -106,12 +106,13 @@ pub fn machine_repair(snapshot: &Snapshot, machine: &Machine) -> Option<Effect> 
     Some(patch_machine(machine, metadata, patch))
 }
 
-/// Puts our labels on a part that is ours without them: made by the predecessor, or brought by `clusterctl move`, with
-/// the uid that the ScheduledMachine had there.
+/// Puts our labels on a part that is ours without them: made by the predecessor, stripped by somebody, or brought by
+/// `clusterctl move`, with the uid that the ScheduledMachine had there.
 pub fn child_relabel(snapshot: &Snapshot, child: &Child) -> Option<Effect> {
     let (resource, object, cluster) =
         (child.resource.as_ref()?, child.object.as_ref()?, snapshot.cluster.as_ref()?);
-    let is_wrong = object.uid_label.as_ref() != Some(&snapshot.object.uid);
+    let is_wrong = object.uid_label.as_ref() != Some(&snapshot.object.uid)
+        || object.name_label.as_ref() != Some(&snapshot.object.name);
     (is_wrong && !object.deleting && snapshot.owns_child(child, object)).then(|| Effect::PatchChild {
         resource: resource.clone(),
         patch: json!({ "metadata": { "uid": object.uid, "labels": own_labels(snapshot, cluster) } }),

@@ -244,6 +244,9 @@ impl TaintEdit {
     }
 }
 
+/// Reason of a Machine whose infrastructure object is not to be seen any more; see [`crate::controller::lost_part`].
+pub const INFRASTRUCTURE_DELETED: &str = "InfrastructureDeleted";
+
 /// How things stand against the decision: phase, `Ready` and the message come from here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {

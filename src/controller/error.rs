@@ -165,6 +165,9 @@ pub enum PassError {
     /// Whether the Machine is really gone could not be seen.
     #[error("looking for the Machine failed: {}", words(.0))]
     Look(#[source] Box<kube::Error>),
+    /// Whether a part of the Machine is really gone could not be seen.
+    #[error("looking for a part of the Machine failed: {}", words(.0))]
+    LookForPart(#[source] Box<kube::Error>),
     /// The status cannot be written down; a mistake in a type.
     #[error("the status does not fit JSON: {0}")]
     Encode(#[source] serde_json::Error),
@@ -184,9 +187,11 @@ impl PassError {
     pub fn class(&self) -> Class {
         match self {
             Self::Effect(error) => error.class(),
-            Self::Status(source) | Self::Confirm(source) | Self::Look(source) | Self::Dispose(source) => {
-                class(source)
-            }
+            Self::Status(source)
+            | Self::Confirm(source)
+            | Self::Look(source)
+            | Self::LookForPart(source)
+            | Self::Dispose(source) => class(source),
             Self::Stale => Class::Conflict,
             Self::Timeout(_) => Class::Transient,
             Self::Encode(_) => Class::Permanent,
@@ -197,7 +202,7 @@ impl PassError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Effect(error) => error.reason(),
-            Self::Confirm(_) | Self::Look(_) => "ReadFailed",
+            Self::Confirm(_) | Self::Look(_) | Self::LookForPart(_) => "ReadFailed",
             Self::Dispose(_) => "DeleteFailed",
             Self::Status(_) | Self::Encode(_) | Self::Stale | Self::Timeout(_) => "UpdateFailed",
         }
@@ -209,7 +214,7 @@ impl PassError {
             Self::Effect(_) => "effect",
             Self::Status(_) => "status",
             Self::Confirm(_) => "confirm",
-            Self::Look(_) => "look",
+            Self::Look(_) | Self::LookForPart(_) => "look",
             Self::Dispose(_) => "dispose",
             Self::Stale => "stale",
             Self::Encode(_) => "encode",

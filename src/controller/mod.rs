@@ -15,6 +15,7 @@ pub mod events;
 pub mod evictions;
 pub mod expect;
 pub mod hold;
+pub mod lost_part;
 pub mod observe;
 pub mod parts;
 pub mod reclaim;

@@ -228,12 +228,14 @@ fn status(raw: &DynamicObject) -> ScheduledMachineStatus {
     })
 }
 
-fn child_object(meta: &PartialObjectMeta<DynamicObject>) -> ChildObject {
+/// What is kept of a part.
+pub fn child_object(meta: &PartialObjectMeta<DynamicObject>) -> ChildObject {
     let controller = meta.owner_references().iter().find(|owner| owner.controller == Some(true));
     ChildObject {
         uid: meta.uid().unwrap_or_default(),
         deleting: meta.metadata.deletion_timestamp.is_some(),
         uid_label: meta.labels().get(names::LABEL_SCHEDULED_MACHINE_UID).cloned(),
+        name_label: meta.labels().get(names::LABEL_SCHEDULED_MACHINE).cloned(),
         machine_uid: controller.filter(|owner| owner.kind == "Machine").map(|owner| owner.uid.clone()),
     }
 }

@@ -23,6 +23,7 @@ use crate::controller::effect::{Decision, Effect, Wake};
 use crate::controller::error::{Class, PassError, is_not_found};
 use crate::controller::expect::{Cache, Expectations, Written};
 use crate::controller::hold::{edition, machine_hold_resource};
+use crate::controller::lost_part;
 use crate::controller::observe::{self, World, connection_key};
 use crate::controller::report::{Failure, Report};
 use crate::controller::retry::{Backoff, spread};
@@ -168,6 +169,7 @@ async fn look(
             *decision = decide(snapshot);
         }
     }
+    lost_part::look(&context.client, snapshot, decision).await?;
     if decision.effects.iter().any(Effect::is_destructive) {
         let (object, cluster, holds) = tokio::join!(
             confirm(context, raw, snapshot),

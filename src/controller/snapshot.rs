@@ -123,6 +123,8 @@ pub struct ChildObject {
     pub deleting: bool,
     /// Value of our uid label.
     pub uid_label: Option<String>,
+    /// Value of the label by which we watch it.
+    pub name_label: Option<String>,
     /// Uid of the Machine that Cluster API made its controller.
     pub machine_uid: Option<String>,
 }

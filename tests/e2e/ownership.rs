@@ -159,3 +159,34 @@ async fn a_readiness_gate_holds_ready_back_until_somebody_says_so() {
     .await;
     world.until_settled(&name, "Active").await;
 }
+
+#[tokio::test]
+async fn a_part_whose_label_is_taken_off_is_found_and_labelled_again() {
+    let world = World::start("unlabelled").await;
+    let name = world.tenant.unique("ws");
+    world.create(&name, json!({})).await;
+    let lent = world.until_settled(&name, "Active").await;
+    let stubs = world.tenant.stub_machines();
+    let made = stubs.get(&name).await.unwrap();
+    let label = "5spot.finos.org/scheduled-machine";
+    let strip = Patch::Merge(json!({"metadata": {"labels": {label: null, UID_LABEL: null}}}));
+    stubs.patch(&name, &PatchParams::default(), &strip).await.unwrap();
+    let again = eventually(&stubs, &name, "labelled again", PATIENCE, |stub| {
+        stub.labels().get(label) == Some(&name) && stub.labels().contains_key(UID_LABEL)
+    })
+    .await;
+    assert_eq!(uid(&again), uid(&made));
+    let told = world.until(&name, "lent as before", |sm| is_true(sm, "Ready")).await;
+    assert_eq!(told.data["status"]["machineRef"], lent.data["status"]["machineRef"]);
+    let calls = world.calls().on("stubmachines").named(&name);
+    let looks = calls.verb("get");
+    assert!(!looks.is_empty() && looks.len() <= 3, "a look or two, not one after the other: {looks}");
+    assert!(calls.verb("delete").is_empty(), "{calls}");
+    assert_eq!(world.machines_created(&name), 1);
+    let log = world.controller.log();
+    assert!(!log.contains("InfrastructureDeleted"), "nobody was told that it is gone: {log}");
+
+    world.delete(&name).await;
+    gone(&world.scheduled_machines(), &name, PATIENCE).await;
+    world.until_nothing_left(&name).await;
+}

@@ -14,7 +14,7 @@ use crate::controller::decide::leave::{edit, uncordon};
 use crate::controller::decide::node;
 use crate::controller::decide::rivals;
 use crate::controller::decide::rule::Ruling;
-use crate::controller::effect::{Effect, Standing, Wake};
+use crate::controller::effect::{Effect, INFRASTRUCTURE_DELETED, Standing, Wake};
 use crate::controller::parts;
 use crate::controller::snapshot::{Child, Object, Service, Snapshot};
 use crate::controller::target::Templates;
@@ -88,7 +88,7 @@ fn bereft(snapshot: &Snapshot) -> Option<Standing> {
          kubectl delete machine -n {namespace} {name}",
         was_there.kind
     );
-    kinds.all(is_lost).then(|| stalled("InfrastructureDeleted", message))
+    kinds.all(is_lost).then(|| stalled(INFRASTRUCTURE_DELETED, message))
 }
 
 fn lent(snapshot: &Snapshot, ruling: &Ruling) -> Standing {

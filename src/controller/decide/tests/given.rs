@@ -84,7 +84,12 @@ pub(super) fn noted() -> Vec<PartKind> {
 }
 
 pub(super) fn own_child() -> ChildObject {
-    ChildObject { uid: "uid-of-a-child".to_owned(), uid_label: Some(SM.to_owned()), ..ChildObject::default() }
+    ChildObject {
+        uid: "uid-of-a-child".to_owned(),
+        uid_label: Some(SM.to_owned()),
+        name_label: Some("ws-1".to_owned()),
+        ..ChildObject::default()
+    }
 }
 
 pub(super) fn says(kind: &str, status: &str, reason: &str, message: &str) -> Condition {

@@ -62,6 +62,7 @@ fn a_part_of_our_machine_gets_our_label() {
         let object = ChildObject {
             uid: "part".to_owned(),
             uid_label: uid_label.map(str::to_owned),
+            name_label: Some("ws-1".to_owned()),
             machine_uid: Some(MACHINE.to_owned()),
             ..ChildObject::default()
         };
@@ -76,6 +77,11 @@ fn a_part_of_our_machine_gets_our_label() {
         assert_eq!(*patch, json!({"metadata": {"uid": "part", "labels": labels}}));
     }
     assert!(bare(Some(SM)).effects().is_empty());
+    let unseen = |label: Option<&str>| {
+        bare(Some(SM)).with(|s| s.children[0].object.as_mut().unwrap().name_label = label.map(str::to_owned))
+    };
+    assert_eq!(unseen(None).effects(), ["patch_child"], "it would be in no watch of ours");
+    assert_eq!(unseen(Some("ws-2")).effects(), ["patch_child"]);
     let foreign =
         bare(None).with(|s| s.children[0].object.as_mut().unwrap().machine_uid = Some("other".into()));
     assert!(foreign.effects().is_empty(), "not ours to label");

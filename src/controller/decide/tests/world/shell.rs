@@ -262,7 +262,8 @@ impl World {
             self.ours.insert(uid.clone());
             let labels = object.metadata.labels.clone().unwrap_or_default();
             let uid_label = labels.get(names::LABEL_SCHEDULED_MACHINE_UID).cloned();
-            let object = ChildObject { uid, uid_label, ..ChildObject::default() };
+            let name_label = labels.get(names::LABEL_SCHEDULED_MACHINE).cloned();
+            let object = ChildObject { uid, uid_label, name_label, ..ChildObject::default() };
             self.live.parts.insert(key.clone(), Part { object, gone_at: None });
         }
         let part = &self.live.parts[&key].object;
