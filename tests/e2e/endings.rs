@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::harness::{eventually, gone, manifests, provider};
-use crate::world::{PATIENCE, World, is_true, said};
+use crate::world::{PATIENCE, World, instant, is_true, said};
 
 #[tokio::test]
 async fn a_cluster_that_is_deleted_goes_and_no_machine_comes_back_before_it_does() {
@@ -80,6 +80,33 @@ async fn an_unreachable_workload_cluster_holds_no_deletion_up() {
     for left in [world.tenant.machines(), world.tenant.stub_machines(), world.tenant.stub_configs()] {
         assert!(left.get_opt(&name).await.unwrap().is_none());
     }
+}
+
+#[tokio::test]
+async fn a_node_that_its_cluster_does_not_let_go_holds_a_deletion_up_no_longer_than_promised() {
+    let world = World::start("held-node").await;
+    let name = world.tenant.unique("ws");
+    let limits = json!({"spec": {"nodeVolumeDetachTimeout": "1s", "nodeDeletionTimeout": "1s"}});
+    world.create(&name, json!({"nodeDrainTimeout": "0s", "machineTemplate": limits})).await;
+    world.until_settled(&name, "Active").await;
+    let held = |finalizers: Value| Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+    let keep = held(json!(["example.com/keep"]));
+    world.nodes().patch(&name, &PatchParams::default(), &keep).await.unwrap();
+    world.delete(&name).await;
+    let waits = world
+        .until(&name, "waiting for the Node", |sm| said(sm, "Ready").1.contains(&format!("Node {name}")))
+        .await;
+    let promised = instant(&waits, "/status/leaving/goneBy").unwrap();
+    assert!(world.tenant.machines().get_opt(&name).await.unwrap().is_none());
+    gone(&world.scheduled_machines(), &name, PATIENCE).await;
+    let released = world.calls().on("scheduledmachines").verb("patch").named(&name).accepted();
+    let last = released.only(|call| call.resource == "scheduledmachines");
+    let last = last.iter().next_back().unwrap();
+    assert!(last.received >= promised, "not before the promise of {promised}: {last}");
+    let left = world.nodes().get(&name).await.unwrap();
+    assert!(left.metadata.deletion_timestamp.is_some(), "told to go, and held by somebody else");
+    world.nodes().patch(&name, &PatchParams::default(), &held(json!([]))).await.unwrap();
+    world.until_nothing_left(&name).await;
 }
 
 /// A kind like `StubMachine` that goes away again.

@@ -33,20 +33,41 @@ pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
             effects.push(Effect::DeleteChild { resource: resource.clone(), uid: object.uid.clone() });
         }
     }
+    let clock = Clock::read(snapshot, ruling);
     // Cluster API gives up on a Node object after its limit; a stale one would block the next run.
-    if let Some(node) = stale_node(snapshot).filter(|_| ruling.rule != Rule::ClusterDeleting) {
-        waiting_for.push(format!("Node {}", node.name));
+    let stale = stale_node(snapshot).filter(|_| !is_cluster_deleting(snapshot));
+    if let Some(node) = stale {
         effects.extend((!node.deleting).then(|| Effect::DeleteNode(edit(node))));
+        if is_waited_for(snapshot, &clock) {
+            waiting_for.push(format!("Node {}", node.name));
+        }
     }
     if waiting_for.is_empty() {
-        return gone(snapshot, ruling);
+        let mut plan = gone(snapshot, ruling);
+        if stale.is_some() {
+            // The promise stands while the last step is tried again, or the Node would be waited for anew.
+            plan.timers = clock.timers(snapshot);
+            plan.leaving = Some(leave::leaving(snapshot, &clock, LeavingStage::Deletion, vec![]));
+            plan.effects.splice(0..0, effects);
+        }
+        return plan;
     }
-    let clock = Clock::read(snapshot, ruling);
     let message = format!("waiting for {} to go", waiting_for.join(", "));
     let mut plan = Plan::new(going("WaitingForMachineDeletion", message, ruling), clock.timers(snapshot));
     plan.effects = effects;
     plan.leaving = Some(leave::leaving(snapshot, &clock, LeavingStage::Deletion, vec![]));
     plan
+}
+
+/// Its Nodes go with it.
+fn is_cluster_deleting(snapshot: &Snapshot) -> bool {
+    snapshot.cluster.as_ref().is_some_and(|cluster| cluster.deleting)
+}
+
+/// A workload cluster may refuse to let go of a Node for ever (no right to delete it, a webhook, somebody's finalizer).
+/// Nothing of ours is bound to it any more, so a deletion waits for it no longer than was promised.
+fn is_waited_for(snapshot: &Snapshot, clock: &Clock) -> bool {
+    snapshot.object.deleted_at.is_none() || snapshot.now < clock.gone_by
 }
 
 /// A Machine that cannot be read may stand all the same: its parts are not taken from under it, and the finalizer stays.
