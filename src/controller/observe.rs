@@ -26,7 +26,7 @@ use crate::controller::hold::index::Holds;
 use crate::controller::parts;
 use crate::controller::report::Made;
 use crate::controller::snapshot::pods::{Pod, Pods};
-use crate::controller::snapshot::{Child, ChildObject, Node, Object, Service, Snapshot};
+use crate::controller::snapshot::{Child, ChildObject, Claim, Node, Object, Service, Snapshot};
 use crate::controller::target::Target;
 use crate::workload::{ConnectionKey, PodsView, View, Workloads};
 
@@ -279,6 +279,11 @@ fn read_node(node: &CoreNode) -> Node {
         name: node.name_any(),
         uid: node.uid().unwrap_or_default(),
         resource_version: node.resource_version().unwrap_or_default(),
+        created_at: node.metadata.creation_timestamp.as_ref().map(|at| at.0),
+        claimed_by: annotations.get(names::ANNOTATION_NODE_MACHINE).map(|machine| Claim {
+            machine: machine.clone(),
+            namespace: annotations.get(names::ANNOTATION_NODE_CLUSTER_NAMESPACE).cloned(),
+        }),
         provider_id: spec.provider_id,
         unschedulable: spec.unschedulable.unwrap_or(false),
         cordoned_by: annotations.get(names::ANNOTATION_CORDONED_BY).cloned(),

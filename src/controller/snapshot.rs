@@ -139,8 +139,12 @@ pub struct Node {
     pub uid: String,
     /// For checked writes.
     pub resource_version: String,
+    /// Since when it exists.
+    pub created_at: Option<Timestamp>,
     /// `spec.providerID`.
     pub provider_id: Option<String>,
+    /// The Machine that Cluster API has matched it to last.
+    pub claimed_by: Option<Claim>,
     /// `spec.unschedulable`.
     pub unschedulable: bool,
     /// Uid of the ScheduledMachine that cordoned it.
@@ -155,6 +159,15 @@ pub struct Node {
     pub applied_taints: Option<String>,
     /// It has any annotation at all.
     pub has_annotations: bool,
+}
+
+/// What Cluster API writes on a Node that it has matched to a Machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// Name of the Machine.
+    pub machine: String,
+    /// Its namespace.
+    pub namespace: Option<String>,
 }
 
 /// A Node that may be taken for our Machine's.
@@ -222,13 +235,31 @@ impl Snapshot {
         let recorded = self.status.node_ref.as_ref().and_then(|r| r.uid.as_ref());
         let is_recorded = recorded == Some(&node.uid);
         let same_host = |id: Option<&String>| id.is_some() && node.provider_id.as_ref() == id;
+        let is_elses = node.claimed_by.as_ref().is_some_and(|claim| !self.is_of_our_machine(claim));
         let is_ours = match self.own_machine() {
-            Some(machine) => is_recorded || same_host(machine.provider_id.as_ref()),
-            // The host may have joined again for somebody else, under the same name and provider id: the uid decides.
-            None if recorded.is_some() => is_recorded,
-            None => same_host(self.status.provider_id.as_ref()),
+            // What the Machine itself names is its Node, whatever an earlier run left written on it.
+            Some(machine) => {
+                let is_named = machine.node.as_ref() == Some(&node.name);
+                (is_recorded || same_host(machine.provider_id.as_ref())) && (is_named || !is_elses)
+            }
+            // The host may have joined again for somebody else, under the same name and provider id, even with the same
+            // Node object: the uid decides, and who has it now.
+            None if recorded.is_some() => is_recorded && !is_elses,
+            None => same_host(self.status.provider_id.as_ref()) && !is_elses && self.is_of_the_last_run(node),
         };
         is_ours.then_some(node)
+    }
+
+    fn is_of_our_machine(&self, claim: &Claim) -> bool {
+        let Object { namespace, name, .. } = &self.object;
+        claim.machine == *name && claim.namespace.as_ref().is_none_or(|claimed| claimed == namespace)
+    }
+
+    /// It was there when that run ended, which may be now. One that came later came for somebody else.
+    fn is_of_the_last_run(&self, node: &Node) -> bool {
+        let run = self.status.last_run.as_ref();
+        let ended_at = run.map(|run| run.closed_at.or(run.gone_at).unwrap_or(self.now));
+        node.created_at.zip(ended_at).is_some_and(|(created, ended)| created <= ended)
     }
 
     /// The status says that there was, or may be, an object of this kind.

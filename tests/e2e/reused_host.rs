@@ -6,8 +6,8 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::harness::{gone, pass_until};
-use crate::world::{World, is_true, said};
+use crate::harness::{eventually, gone, pass_until, provider};
+use crate::world::{PATIENCE, World, is_true, narrow_kubeconfig, said};
 
 /// A Node without a kubelet that stands for the host of the machine of that name.
 async fn leave_a_node(world: &World, node: &str, machine: &str, annotations: Value) -> Node {
@@ -33,7 +33,7 @@ async fn the_node_of_an_earlier_run_goes_and_the_machine_finds_its_own() {
                        "cluster.x-k8s.io/owner-kind": "ScheduledMachine", "cluster.x-k8s.io/owner-name": name});
     leave_a_node(&world, &old, &name, marks).await;
     world.create(&name, json!({})).await;
-    gone(&world.nodes(), &old, crate::world::PATIENCE).await;
+    gone(&world.nodes(), &old, PATIENCE).await;
     let lent = world
         .until(&name, "on the new Node", |sm| {
             is_true(sm, "Ready") && sm.data["status"]["nodeRef"]["name"] == name.as_str()
@@ -66,4 +66,81 @@ async fn the_node_of_somebody_else_is_named_and_left_alone() {
 
     world.nodes().delete(&theirs, &DeleteParams::default()).await.unwrap();
     world.until_settled(&name, "Active").await;
+}
+
+/// One host, lent by day and by night. While the day's way to the workload cluster is broken its machine leaves and the
+/// night's comes; then the way is mended.
+async fn is_lent_on(world: &World, day: &str, host: &str, secret: &str) {
+    let tenant = &world.tenant;
+    let left = world.scheduled_machines().get(day).await.unwrap();
+    assert_eq!(left.data["status"]["nodeRef"]["name"], host, "remembered: nobody saw it go");
+    let night = tenant.unique("night");
+    world.create(&night, json!({"infrastructureSpec": {"spec": on(world, host)}})).await;
+    let lent = world.until_settled(&night, "Active").await;
+    assert_eq!(lent.data["status"]["nodeRef"]["name"], host);
+    let node = world.nodes().get(host).await.unwrap();
+    assert_eq!(node.annotations()["cluster.x-k8s.io/machine"], night);
+
+    tenant.put_kubeconfig(secret, &narrow_kubeconfig(tenant, &world.user)).await;
+    world
+        .until(day, "done with that Node", |sm| {
+            said(sm, "WorkloadReachable").0 == "Connected" && sm.data["status"]["nodeRef"].is_null()
+        })
+        .await;
+    let still = world.nodes().get(host).await.unwrap();
+    assert_eq!((still.uid(), still.metadata.deletion_timestamp), (node.uid(), None));
+    let deleted = world.workload_calls().on("nodes").verb("delete").named(host);
+    assert!(deleted.is_empty(), "the night's Node: {deleted}");
+    let lent = world.scheduled_machines().get(&night).await.unwrap();
+    assert!(is_true(&lent, "Ready"), "{}", lent.data["status"]);
+}
+
+/// The host, by whichever machine.
+fn on(world: &World, host: &str) -> Value {
+    json!({"providerID": format!("stub://{}/{host}", world.tenant.namespace), "stub": {"node": host}})
+}
+
+#[tokio::test]
+async fn a_node_that_came_after_the_run_is_not_taken_from_who_has_the_host_now() {
+    let world = World::start("day-and-night").await;
+    let (day, host, secret) = (world.tenant.unique("day"), world.tenant.unique("host"), "not-there-yet");
+    let over =
+        json!({"infrastructureSpec": {"spec": on(&world, &host)}, "kubeconfigSecretRef": {"name": secret}});
+    world.create(&day, over).await;
+    let unseen = world.until_settled(&day, "Active").await;
+    assert!(unseen.data["status"]["nodeRef"]["uid"].is_null(), "nobody saw it: {}", unseen.data["status"]);
+    world.edit(&day, json!({"schedule": {"enabled": false}})).await;
+    world.until_settled(&day, "Disabled").await;
+    gone(&world.nodes(), &host, PATIENCE).await;
+    is_lent_on(&world, &day, &host, secret).await;
+}
+
+#[tokio::test]
+async fn a_node_that_outlived_the_run_is_not_taken_from_who_has_it_now() {
+    let world = World::start("night-and-day").await;
+    // Such a Cluster's Nodes are not deleted by Cluster API.
+    let planes = world.tenant.api(&provider::control_plane());
+    let own = Patch::Merge(json!({"spec": {"isExternal": false}}));
+    planes.patch(&world.tenant.cluster, &PatchParams::default(), &own).await.unwrap();
+    eventually(&planes, &world.tenant.cluster, "not managed externally", PATIENCE, |plane| {
+        plane.data["status"]["externalManagedControlPlane"] == false
+    })
+    .await;
+    let (day, host, secret) = (world.tenant.unique("day"), world.tenant.unique("host"), "of-the-day");
+    world.tenant.put_kubeconfig(secret, &narrow_kubeconfig(&world.tenant, &world.user)).await;
+    let over =
+        json!({"infrastructureSpec": {"spec": on(&world, &host)}, "kubeconfigSecretRef": {"name": secret}});
+    world.create(&day, over).await;
+    let seen = world
+        .until(&day, "lent and seen", |sm| {
+            is_true(sm, "Ready") && sm.data["status"]["nodeRef"]["uid"].is_string()
+        })
+        .await;
+    world.tenant.put_kubeconfig(secret, "{}").await;
+    world.until(&day, "cut off", |sm| said(sm, "WorkloadReachable").0 == "KubeconfigInvalid").await;
+    world.edit(&day, json!({"schedule": {"enabled": false}})).await;
+    world.until_settled(&day, "Disabled").await;
+    let left = world.nodes().get(&host).await.unwrap();
+    assert_eq!(seen.data["status"]["nodeRef"]["uid"], left.uid().unwrap());
+    is_lent_on(&world, &day, &host, secret).await;
 }

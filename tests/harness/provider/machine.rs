@@ -45,6 +45,11 @@ fn provider_id(object: &DynamicObject) -> String {
     format!("stub://{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 
+/// A host has one name, whichever machine it is lent as.
+fn node_name(object: &DynamicObject) -> String {
+    object.data["spec"]["stub"]["node"].as_str().map_or_else(|| object.name_any(), str::to_owned)
+}
+
 /// Finalizer and provider id, as soon as the object is seen. One that was moved here keeps the host that it has.
 async fn claim(object: &DynamicObject, context: &Context) -> Result<()> {
     let id = object.data["spec"]["providerID"].as_str().map_or_else(|| provider_id(object), str::to_owned);
@@ -75,7 +80,7 @@ async fn has_bootstrap_data(object: &DynamicObject, context: &Context) -> Result
 }
 
 async fn provision(object: &DynamicObject, context: &Context, behaviour: &Behaviour) -> Result<()> {
-    let name = object.name_any();
+    let name = node_name(object);
     let mut node: Node = serde_json::from_value(json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
         "spec": {"providerID": object.data["spec"]["providerID"].as_str().unwrap_or(&provider_id(object))},
@@ -111,7 +116,7 @@ async fn end(object: &DynamicObject, context: &Context, behaviour: &Behaviour) -
     }
     if behaviour.deletes_node {
         let nodes: Api<Node> = Api::all(context.workload.clone());
-        match nodes.delete(&object.name_any(), &DeleteParams::default()).await {
+        match nodes.delete(&node_name(object), &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
             other => drop(other?),
         }

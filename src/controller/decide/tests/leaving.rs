@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::given::{Given, NODE, SM, child, given, own_child, stands, t};
+use super::given::{Given, child, given, own_child, stands, t};
 use crate::api::condition::Phase;
-use crate::api::status::{DesiredState, LeavingStage, ObjectRef, Rule, Timers};
+use crate::api::status::{LeavingStage, ObjectRef, Timers};
 use crate::capi::kinds::Role;
 use crate::controller::effect::Effect;
 use crate::controller::snapshot::{ChildObject, Service};
@@ -358,23 +358,4 @@ fn an_overlong_word_of_cluster_api_fits_the_status() {
     let status = given.status();
     assert!(status.leaving.unwrap().blocked_by[0].reason.chars().count() <= 1024);
     assert!(status.message.unwrap().chars().count() <= 32_768);
-}
-
-#[test]
-fn a_node_is_ours_by_uid_or_by_the_provider_id_of_a_machine_that_is_there() {
-    let lent = given().lent();
-    assert_eq!(lent.s.own_node().unwrap().uid, NODE);
-    let joined_again = lent.clone().with(|s| s.node.as_mut().unwrap().uid = "new".into());
-    assert_eq!(joined_again.s.own_node().unwrap().uid, "new");
-    let other_host = joined_again.clone().with(|s| s.node.as_mut().unwrap().provider_id = Some("x".into()));
-    assert!(other_host.s.own_node().is_none());
-    assert!(joined_again.with(|s| s.machine = None).s.own_node().is_none(), "another's, on the same host");
-    let never_seen = lent.with(|s| {
-        s.machine = None;
-        s.status.node_ref.as_mut().unwrap().uid = None;
-    });
-    assert_eq!(never_seen.s.own_node().unwrap().uid, NODE);
-    assert_eq!(never_seen.s.object.uid, SM);
-    assert_eq!(never_seen.s.status.decision.unwrap().state, DesiredState::Active);
-    assert_eq!(Rule::Window, given().decide().ruling.rule);
 }

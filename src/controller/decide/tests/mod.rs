@@ -18,6 +18,7 @@ mod reclaims;
 mod rivals;
 mod rules;
 mod said;
+mod stale_nodes;
 mod status;
 mod taints;
 mod turns;
