@@ -34,7 +34,7 @@ pub fn verdict(role: Role, definition: &CustomResourceDefinition, version: &str)
         .and_then(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref())
         .ok_or_else(|| format!("{kind} has no schema in this version; use a version its provider serves"))?;
     let has = |parent, field| has_field(schema, parent, field);
-    if has("spec", "template") {
+    if is_template(schema) {
         return Err(format!("{kind} is a template; use the kind it is a template of"));
     }
     match role {
@@ -62,9 +62,22 @@ pub fn verdict(role: Role, definition: &CustomResourceDefinition, version: &str)
     }
 }
 
+/// A template carries the whole spec of what it is a template of. A machine may name one to be made from: the path of an
+/// image, say (`VSphereMachine`), or its id and name (`CloudStackMachine`).
+fn is_template(schema: &JSONSchemaProps) -> bool {
+    let template = property(schema, "spec").and_then(|spec| property(spec, "template"));
+    template.is_some_and(|template| {
+        let is_open = template.x_kubernetes_preserve_unknown_fields == Some(true);
+        property(template, "spec").is_some() || template.properties.is_none() && is_open
+    })
+}
+
 fn has_field(schema: &JSONSchemaProps, parent: &str, field: &str) -> bool {
-    let parent = schema.properties.as_ref().and_then(|properties| properties.get(parent));
-    parent.and_then(|parent| parent.properties.as_ref()).is_some_and(|fields| fields.contains_key(field))
+    property(schema, parent).and_then(|parent| property(parent, field)).is_some()
+}
+
+fn property<'a>(schema: &'a JSONSchemaProps, name: &str) -> Option<&'a JSONSchemaProps> {
+    schema.properties.as_ref()?.get(name)
 }
 
 fn leaves_open(schema: &JSONSchemaProps, parent: &str) -> bool {
@@ -125,8 +138,36 @@ mod tests {
         assert!(refused(&["controlPlaneEndpoint"]).contains("is a cluster"));
         assert!(refused(&["controlPlaneEndpoint", "providerID"]).contains("is a cluster"));
         assert!(refused(&["providerIDList", "providerID"]).contains("is a pool"));
-        assert!(refused(&["template"]).contains("is a template"));
         assert!(refused(&["secretRef"]).contains("not an infrastructure machine"));
+    }
+
+    #[test]
+    fn a_template_has_a_whole_spec_inside_and_a_machine_may_name_one() {
+        let text = json!({"type": "string"});
+        let with = |template: Value| {
+            let mut machine = definition(&labels(), &["providerID", "template"], &["dataSecretName"]);
+            let schema =
+                machine.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
+            let spec = schema.properties.as_mut().unwrap().get_mut("spec").unwrap();
+            let place = spec.properties.as_mut().unwrap().get_mut("template").unwrap();
+            *place = serde_json::from_value(template).unwrap();
+            [Role::Infrastructure, Role::Bootstrap].map(|role| verdict(role, &machine, "v1"))
+        };
+        let object = |fields: Value| json!({"type": "object", "properties": fields});
+        let of = object(json!({"providerID": text}));
+        for whole in [
+            object(json!({"spec": of, "metadata": {"type": "object"}})),
+            object(json!({"spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}})),
+            json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
+        ] {
+            for refused in with(whole) {
+                assert!(refused.unwrap_err().contains("is a template"));
+            }
+        }
+        // vSphere's, CloudStack's.
+        for named in [text.clone(), object(json!({"id": text, "name": text}))] {
+            assert_eq!(with(named), [Ok(()), Ok(())]);
+        }
     }
 
     #[test]
