@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod tests;
+mod unread;
 
 use std::sync::Arc;
 
@@ -21,6 +22,11 @@ use tracing::{info, warn};
 use crate::api::names::{CAPI_CLUSTERS, CAPI_MACHINES, LABEL_SCHEDULED_MACHINE};
 use crate::capi::version::{Capi, Version, choose, served};
 use crate::watch::{Notice, follow, follow_trimmed};
+use unread::Unread;
+
+/// The two lists, for people.
+const MACHINES: &str = "the list of Machines";
+const CLUSTERS: &str = "the list of Clusters";
 
 /// What is known of Cluster API.
 #[derive(Clone)]
@@ -29,7 +35,7 @@ pub enum CoreView {
     Resolving,
     /// See [`Capi::NotServed`].
     NotServed(String),
-    /// See [`Capi::Unspoken`].
+    /// See [`Capi::Unspoken`]; also while the definitions, Machines or Clusters cannot be read, and never could.
     Unspoken(String),
     /// They are.
     Served {
@@ -70,7 +76,7 @@ impl Core {
         notices: UnboundedSender<CoreNotice>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let core = Self { view: Arc::new(watch::Sender::new(CoreView::Resolving)) };
-        let actor = Actor { client, namespace, notices, core: core.clone() };
+        let actor = Actor { client, namespace, notices, core: core.clone(), unread: Unread::default() };
         (core, actor.run())
     }
 
@@ -139,6 +145,7 @@ struct Actor {
     namespace: Option<String>,
     notices: UnboundedSender<CoreNotice>,
     core: Core,
+    unread: Unread,
 }
 
 /// The watches of one version.
@@ -153,14 +160,15 @@ impl Actor {
     async fn run(self) {
         let seen = watch::Sender::new(Seen::default());
         let changes = seen.subscribe();
-        future::join3(
-            definition(&self.client, CAPI_MACHINES, |found| {
+        future::join4(
+            self.definition(CAPI_MACHINES, |found| {
                 seen.send_if_modified(|seen| replaced(&mut seen.machines, found));
             }),
-            definition(&self.client, CAPI_CLUSTERS, |found| {
+            self.definition(CAPI_CLUSTERS, |found| {
                 seen.send_if_modified(|seen| replaced(&mut seen.clusters, found));
             }),
             self.serve(changes),
+            self.tell_unread(),
         )
         .await;
     }
@@ -228,14 +236,16 @@ impl Actor {
         let (machines, clusters) = (Writer::new(version.machine()), Writer::new(version.cluster()));
         let (machine_store, cluster_store) = (machines.as_reader(), clusters.as_reader());
         let ours = Config::default().labels(LABEL_SCHEDULED_MACHINE);
-        let machines = self.follow(&version.machine(), machines, ours, CoreNotice::Machine);
-        let clusters = self.follow(&version.cluster(), clusters, Config::default(), CoreNotice::Cluster);
+        let machines = self.follow(MACHINES, &version.machine(), machines, ours, CoreNotice::Machine);
+        let every = Config::default();
+        let clusters = self.follow(CLUSTERS, &version.cluster(), clusters, every, CoreNotice::Cluster);
         let following = future::join(machines, clusters).map(|_| ()).boxed();
         Generation { version, machines: machine_store, clusters: cluster_store, following }
     }
 
     fn follow(
         &self,
+        what: &'static str,
         resource: &ApiResource,
         writer: Writer<DynamicObject>,
         config: Config,
@@ -245,17 +255,41 @@ impl Actor {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
             None => Api::all_with(self.client.clone(), resource),
         };
-        let notices = self.notices.clone();
+        let (notices, unread) = (self.notices.clone(), self.unread.clone());
+        // What is said of another version's says nothing about this one.
+        unread.read(what);
         follow(api, config, writer, move |notice| {
             let notice = match notice {
                 Notice::Changed(object) | Notice::Gone(object) => tell(Box::new(object)),
-                Notice::Recovered => CoreNotice::Recovered,
-                Notice::Synced | Notice::Failing(_) => return,
+                Notice::Recovered => {
+                    unread.read(what);
+                    CoreNotice::Recovered
+                }
+                Notice::Synced => return unread.read(what),
+                Notice::Failing(outage) => return unread.failing(what, &outage),
             };
             // Nobody listens any more: we are about to be dropped.
             let _ = notices.send(notice);
         })
         .boxed()
+    }
+
+    /// Follows one definition, of which only the names of its versions are kept. Tells once at the first list whatever
+    /// it found, then at every change.
+    async fn definition(&self, name: &'static str, mut tell: impl FnMut(Definition) + Send) {
+        let writer = Writer::<CustomResourceDefinition>::default();
+        let reader = writer.as_reader();
+        let config = Config::default().fields(&format!("metadata.name={name}"));
+        follow_trimmed(Api::all(self.client.clone()), config, writer, drop_schemas, |notice| match notice {
+            Notice::Changed(_) | Notice::Gone(_) | Notice::Synced => {
+                self.unread.read(name);
+                let found = reader.state().first().map(|definition| served(definition));
+                tell(found.map_or(Definition::Absent, Definition::In));
+            }
+            Notice::Failing(outage) => self.unread.failing(name, &outage),
+            Notice::Recovered => self.unread.read(name),
+        })
+        .await;
     }
 
     fn publish(&self, view: CoreView) {
@@ -288,22 +322,6 @@ async fn until_changed(current: &mut Option<Generation>, seen: &mut watch::Recei
         // The sender lives as long as the actor.
         _ = seen.changed() => {}
     }
-}
-
-/// Follows one definition, of which only the names of its versions are kept. Tells once at the first list whatever it
-/// found, then at every change.
-async fn definition(client: &Client, name: &str, mut tell: impl FnMut(Definition) + Send) {
-    let writer = Writer::<CustomResourceDefinition>::default();
-    let reader = writer.as_reader();
-    let config = Config::default().fields(&format!("metadata.name={name}"));
-    follow_trimmed(Api::all(client.clone()), config, writer, drop_schemas, |notice| match notice {
-        Notice::Changed(_) | Notice::Gone(_) | Notice::Synced => {
-            let found = reader.state().first().map(|definition| served(definition));
-            tell(found.map_or(Definition::Absent, Definition::In));
-        }
-        Notice::Recovered | Notice::Failing(_) => {}
-    })
-    .await;
 }
 
 fn drop_schemas(definition: &mut CustomResourceDefinition) {

@@ -47,13 +47,21 @@ impl DrainRules {
         let task = async move {
             loop {
                 core.known().await;
-                let version = spoken(&core.view());
+                let view = core.view();
+                let version = spoken(&view);
+                let none = match view {
+                    // What cannot be read now may hold some.
+                    CoreView::Unspoken(_) => State::Unreadable,
+                    CoreView::Resolving | CoreView::NotServed(_) | CoreView::Served { .. } => {
+                        State::NoSuchKind
+                    }
+                };
                 let rules = async {
                     if let Some(version) = version {
                         let collection = collection(&client, namespace.as_deref(), &version.drain_rule());
                         keep(collection, version, &tell, &wake).await;
                     }
-                    tell.send_replace(State::NoSuchKind);
+                    tell.send_replace(none);
                     std::future::pending::<()>().await;
                 };
                 tokio::select! {

@@ -1,5 +1,7 @@
 //! What goes wrong around the controller: lost answers, refusals, conflicts, and people who tear at its objects.
 
+use std::path::Path;
+
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -7,7 +9,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::harness::proxy::{Entry, status_body};
-use crate::harness::{Behaviour, FaultProxy, eventually, gone};
+use crate::harness::{Behaviour, Controller, FaultProxy, eventually, gone, manifests};
 use crate::world::{PATIENCE, World, closed, instant, is_true, open, said, uid};
 
 const LABEL: &str = "5spot.finos.org/scheduled-machine";
@@ -258,4 +260,49 @@ async fn edits_of_the_grace_in_its_middle_act_at_once() {
     assert!(took < SignedDuration::from_secs(15), "{took}");
     world.until_settled(&name, "Disabled").await;
     world.until_nothing_left(&name).await;
+}
+
+#[tokio::test]
+async fn without_the_right_to_read_definitions_every_object_says_so_until_it_is_given() {
+    let (tenant, user, _) = World::prepare("no-definitions").await;
+    let group = format!("{user}-and-no-other");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/controller/role.yaml");
+    let mut role = manifests::documents(&std::fs::read_to_string(shipped).unwrap()).unwrap().remove(0);
+    role["metadata"]["name"] = json!(group);
+    let whole = role.clone();
+    let reads_definitions = |rule: &Value| rule["apiGroups"] == json!(["apiextensions.k8s.io"]);
+    role["rules"].as_array_mut().unwrap().retain(|rule| !reads_definitions(rule));
+    assert_ne!(role, whole);
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": group},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": group},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}],
+    });
+    manifests::install(&tenant.management, vec![role, binding]).await.unwrap();
+    let kubeconfig = tenant.management_plane().issue_kubeconfig(&user, &[&group]);
+    let setup = Controller::setup(tenant.planes(), &kubeconfig).watch_namespace(&tenant.namespace);
+    let world = World::with(tenant.clone(), user, setup.start());
+    let name = tenant.unique("ws");
+    world.create(&name, json!({})).await;
+    let told = world
+        .until(&name, "told", |sm| {
+            let (reason, message) = said(sm, "Ready");
+            reason == "ClusterApiNotServed" && message.contains("cannot be read")
+        })
+        .await;
+    let (_, message) = said(&told, "Ready");
+    for words in
+        [".cluster.x-k8s.io cannot be read", "customresourcedefinitions", "manifests/controller/role.yaml"]
+    {
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    assert!(is_true(&told, "Stalled"));
+    let refused = world.calls().on("customresourcedefinitions").only(|call| call.code == 403);
+    assert!(!refused.is_empty(), "{}", world.calls());
+    let made = world.calls().verb("create").only(|call| call.resource != "events");
+    assert!(made.is_empty(), "{made}");
+
+    manifests::install(&tenant.management, vec![whole]).await.unwrap();
+    world.until_settled(&name, "Active").await;
 }

@@ -35,10 +35,15 @@ struct Server {
     open: Vec<(String, UnboundedSender<Bytes>)>,
     /// Lists of Machines are not answered.
     silent: bool,
+    /// What is refused with 403: part of its line.
+    forbidden: Option<&'static str>,
 }
 
 impl Server {
     fn answer(&mut self, line: &str) -> Answer {
+        if self.forbidden.is_some_and(|part| line.contains(part)) {
+            return Answer::failure(403);
+        }
         if line.contains("watch=true") {
             let (sender, watch) = Answer::watch();
             self.open.push((line.to_owned(), sender));
@@ -175,4 +180,48 @@ async fn an_installation_is_noticed_and_so_is_its_end_without_a_call_in_between(
     while version(&fixture.told().await) != Some(Version::V1Beta2) {}
     fixture.says("machines", "DELETED", &["v1beta2"]);
     assert!(matches!(fixture.told().await, CoreView::NotServed(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_read_is_said_in_words_until_it_can() {
+    let served = ["v1beta1", "v1beta2"];
+    for (part, words) in [
+        ("machines.cluster", "machines.cluster.x-k8s.io cannot be read"),
+        ("clusters.cluster", "clusters.cluster.x-k8s.io cannot be read"),
+        ("v1beta2/machines", "list of Machines cannot be read"),
+        ("v1beta2/clusters", "list of Clusters cannot be read"),
+    ] {
+        let mut fixture = fixture(&served, &served);
+        fixture.server.lock().unwrap().forbidden = Some(part);
+        let CoreView::Unspoken(why) = fixture.told().await else { panic!("{part}: said something else") };
+        assert!(why.contains(words) && why.contains("manifests/controller/role.yaml"), "{part}: {why}");
+        fixture.core.known().await;
+        fixture.server.lock().unwrap().forbidden = None;
+        assert_eq!(version(&fixture.told().await), Some(Version::V1Beta2), "{part}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_passes_in_a_moment_is_told_to_nobody() {
+    let mut fixture = fixture(&["v1beta2"], &["v1beta2"]);
+    fixture.server.lock().unwrap().forbidden = Some("customresourcedefinitions");
+    let server = fixture.server.clone();
+    let mended = async move {
+        sleep(Duration::from_secs(2)).await;
+        server.lock().unwrap().forbidden = None;
+    };
+    let (told, ()) = tokio::join!(fixture.told(), mended);
+    assert_eq!(version(&told), Some(Version::V1Beta2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_what_is_known_says_nothing_new() {
+    let mut fixture = fixture(&["v1beta2"], &["v1beta2"]);
+    assert_eq!(version(&fixture.told().await), Some(Version::V1Beta2));
+    let mut server = fixture.server.lock().unwrap();
+    server.forbidden = Some("x-k8s.io");
+    server.open.clear();
+    drop(server);
+    sleep(Duration::from_secs(30)).await;
+    assert_eq!(version(&fixture.core.view()), Some(Version::V1Beta2), "what was last known");
 }
