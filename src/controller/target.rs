@@ -138,8 +138,10 @@ impl Target {
         let mut template_faults = Vec::new();
         let machine: MachineTemplate =
             field(spec, "machineTemplate", "spec", &mut template_faults).unwrap_or_default();
+        let faults_before = faults.len();
         let kubeconfig = kubeconfig(spec, &mut faults);
-        if spec.get("kubeconfigSecretRef").is_some() {
+        let is_read = faults.len() == faults_before;
+        if is_read && spec.get("kubeconfigSecretRef").is_some() {
             faults.extend(forms::secret_ref(&kubeconfig));
         }
         faults.extend(forms::commands(spec));
@@ -165,7 +167,7 @@ impl Target {
         }
     }
 
-    /// Where the workload cluster's kubeconfig is, without reading the rest.
+    /// Where the workload cluster's kubeconfig is, without reading the rest. A name that cannot be read is empty.
     pub fn kubeconfig_of(spec: &Value) -> SecretKeyRef {
         kubeconfig(spec, &mut Vec::new())
     }
@@ -231,9 +233,12 @@ fn return_after(spec: &Value, faults: &mut Vec<Fault>) -> ReturnAfter {
 }
 
 fn kubeconfig(spec: &Value, faults: &mut Vec<Fault>) -> SecretKeyRef {
+    let is_named = spec.get("kubeconfigSecretRef").is_some_and(|value| !value.is_null());
     field(spec, "kubeconfigSecretRef", "spec", faults).unwrap_or_else(|| {
         let cluster = spec.get("clusterName").and_then(Value::as_str).unwrap_or_default();
-        SecretKeyRef { name: format!("{cluster}-kubeconfig"), key: "value".to_owned() }
+        // Somebody asked for other credentials than the Cluster's own: those never stand in for them.
+        let name = if is_named { String::new() } else { format!("{cluster}-kubeconfig") };
+        SecretKeyRef { name, key: "value".to_owned() }
     })
 }
 

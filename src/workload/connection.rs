@@ -27,7 +27,10 @@ use super::{
     line::{ANSWER, Line, Trouble, Turns},
 };
 use crate::{
-    api::names::{ANNOTATION_NODE_CLUSTER_NAMESPACE, ANNOTATION_NODE_MACHINE},
+    api::{
+        names::{ANNOTATION_NODE_CLUSTER_NAMESPACE, ANNOTATION_NODE_MACHINE},
+        syntax::is_object_name,
+    },
     watch::{Cause, Notice, Outage, follow, follow_trimmed},
 };
 
@@ -80,6 +83,12 @@ impl Connection {
 
     /// Watches the one Secret by its name, so that a role limited to that name suffices.
     async fn follow_secret(&self, material: &watch::Sender<Material>) {
+        // It becomes part of a selector, and an empty one would select by nothing.
+        if !is_object_name(&self.key.secret) {
+            let why = format!("spec.kubeconfigSecretRef names no Secret: {:?}", self.key.secret);
+            publish(material, Material::Missing(why));
+            return std::future::pending().await;
+        }
         let config = Config::default().fields(&format!("metadata.name={}", self.key.secret));
         let writer = Writer::new(ApiResource::erase::<Secret>(&()));
         let mut is_there = false;
@@ -133,18 +142,28 @@ impl Connection {
                     None => std::future::pending().await,
                 }
             };
-            tokio::select! {
-                () = renewed(&mut material) => {}
-                () = nodes => {}
-                () = self.meet_trouble(trouble.subscribe()) => {}
+            let trouble = tokio::select! {
+                () = renewed(&mut material) => None,
+                () = nodes => None,
+                reach = self.trouble(trouble.subscribe()) => Some(reach),
+            };
+            // The watch is over: whatever the old connection still brings would say that all is well.
+            if let Some(reach) = trouble {
+                info!(?reach, "connecting anew");
+                self.set_reach(reach);
+                tokio::select! {
+                    () = renewed(&mut material) => {}
+                    () = sleep(BREATH) => {}
+                }
             }
         }
     }
 
-    /// Until a list of the Nodes has come over a new connection nobody calls: the old one may be dead without anybody
-    /// having said so, or its credentials be worth nothing any more, and the watch on it knows of neither.
-    async fn meet_trouble(&self, mut trouble: watch::Receiver<Option<Trouble>>) {
-        let reach = match trouble.wait_for(Option::is_some).await.map(|trouble| *trouble) {
+    /// What a call met. Until a list of the Nodes has come over a new connection nobody calls: the old one may be dead
+    /// without anybody having said so, or its credentials be worth nothing any more, and the watch on it knows of
+    /// neither.
+    async fn trouble(&self, mut trouble: watch::Receiver<Option<Trouble>>) -> Reach {
+        match trouble.wait_for(Option::is_some).await.map(|trouble| *trouble) {
             Ok(Some(Trouble::Refused)) => {
                 self.suspect.notify_one();
                 Reach::Unauthorized("the API server does not accept the credentials (401)".to_owned())
@@ -154,11 +173,8 @@ impl Connection {
                 Reach::Unreachable(format!("the API server did not answer a call within {seconds} s"))
             }
             // Nobody is left who could call.
-            Ok(None) | Err(_) => return std::future::pending().await,
-        };
-        info!(?reach, "connecting anew");
-        self.set_reach(reach);
-        sleep(BREATH).await;
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
     }
 
     /// The client to use from now on, and the view that goes with it.

@@ -355,3 +355,41 @@ async fn a_call_that_is_not_answered_makes_the_cluster_unreachable_until_a_new_l
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(fixture.reach(), Reach::Connected);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_old_watch_still_brings_does_not_make_an_unreachable_cluster_connected() {
+    let (_line, secrets) = open_watch();
+    let (first, watch) = open_watch();
+    let (_renewed, again) = open_watch();
+    let text = kubeconfig("https://grid", &authority(), "t");
+    let list = || Answer::list("9", "", &[on_grid("n1", "3")]);
+    let mut fixture = fixture(
+        vec![Answer::list("1", "", &[secret(&text, "1")]), secrets],
+        vec![vec![list(), watch], vec![list(), again]],
+    );
+    fixture.until(|reach| *reach == Reach::Connected).await;
+    let line = fixture.workloads.view(&key()).line.unwrap();
+    assert_eq!(line.call(std::future::pending::<kube::Result<()>>()).await.err(), Some(Unanswered::Silent));
+    fixture.until(|reach| matches!(reach, Reach::Unreachable(_))).await;
+    // Nobody listens to it any more, so this may fail.
+    let _ = first.unbounded_send(event("MODIFIED", &on_grid("n1", "4")));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(matches!(fixture.reach(), Reach::Unreachable(_)), "{:?}", fixture.reach());
+    fixture.until(|reach| *reach == Reach::Connected).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_secret_is_asked_for_by_what_is_no_name() {
+    for name in ["", "x,metadata.name!=y", "Grid"] {
+        let mut fixture = fixture(vec![], vec![]);
+        let nameless = ConnectionKey { secret: name.into(), ..key() };
+        fixture.workloads.view(&nameless);
+        assert_eq!(fixture.notices.recv().await.unwrap(), WorkloadNotice::Reach(nameless.clone()));
+        let reach = fixture.workloads.view(&nameless).reach;
+        assert!(
+            matches!(&reach, Reach::KubeconfigMissing(why) if why.contains("names no Secret")),
+            "{name}: {reach:?}"
+        );
+        assert!(fixture.management.entries().is_empty(), "{:?}", fixture.management.entries());
+    }
+}

@@ -72,9 +72,21 @@ fn the_kubeconfig_is_found_without_the_rest() {
     let (alone, read) = of(json!({"clusterName": "grid", "kubeconfigSecretRef": {"name": "x"}}));
     assert_eq!((alone.name.as_str(), alone.key.as_str()), ("x", "value"));
     assert_eq!(alone, read);
-    let (alone, read) = of(json!({"clusterName": "grid", "kubeconfigSecretRef": "x"}));
+    let (alone, read) = of(json!({"clusterName": "grid", "kubeconfigSecretRef": null}));
     assert_eq!(alone.name, "grid-kubeconfig");
     assert_eq!(alone, read);
+}
+
+#[test]
+fn a_kubeconfig_reference_that_cannot_be_read_is_not_the_clusters_own() {
+    for unreadable in [json!("x"), json!({"key": "value"}), json!({"name": 7}), json!(["x"])] {
+        let mut spec = good();
+        spec["kubeconfigSecretRef"] = unreadable.clone();
+        let target = Target::read(&spec);
+        assert_eq!(target.kubeconfig.name, "", "{unreadable}");
+        assert_eq!(Target::kubeconfig_of(&spec), target.kubeconfig);
+        assert_eq!(paths(&target), ["spec.kubeconfigSecretRef"], "{unreadable}");
+    }
 }
 
 #[test]
