@@ -221,13 +221,16 @@ impl Waker {
     pub fn workload(&self, notice: &WorkloadNotice) {
         match notice {
             WorkloadNotice::Reach(key) => self.all(|object| uses(object, key)),
-            WorkloadNotice::Node { machine: Some((namespace, name)), .. } => self.wake(namespace, name),
-            WorkloadNotice::Node { machine: None, provider_id: Some(id), .. } => {
-                for (namespace, name) in self.unmatched().get(id).into_iter().flatten() {
+            // What is written on a Node may be of an earlier Machine, and of another than the one that waits for it.
+            WorkloadNotice::Node { machine, provider_id, .. } => {
+                let unmatched = self.unmatched();
+                let waiting = provider_id.as_ref().and_then(|id| unmatched.get(id)).into_iter().flatten();
+                let claimed =
+                    machine.iter().filter(|named| !waiting.clone().any(|waiting| waiting == *named));
+                for (namespace, name) in waiting.clone().chain(claimed) {
                     self.wake(namespace, name);
                 }
             }
-            WorkloadNotice::Node { machine: None, provider_id: None, .. } => {}
             WorkloadNotice::Pods { askers, .. } => {
                 for (namespace, name) in askers {
                     self.wake(namespace, name);
@@ -241,15 +244,12 @@ impl Waker {
         match notice {
             KindNotice::Child { namespace, scheduled_machine, .. } => self.wake(namespace, scheduled_machine),
             KindNotice::Kind { api_version, kind, .. } => self.all(|object| {
-                [
-                    "/spec/bootstrapSpec",
-                    "/spec/infrastructureSpec",
-                    "/status/bootstrapRef",
-                    "/status/infrastructureRef",
-                ]
-                .into_iter()
-                .filter_map(|pointer| object.data.pointer(pointer))
-                .any(|part| {
+                let noted = object.data.pointer("/status/partKinds").and_then(Value::as_array);
+                let mut parts = PARTS
+                    .into_iter()
+                    .filter_map(|pointer| object.data.pointer(pointer))
+                    .chain(noted.into_iter().flatten());
+                parts.any(|part| {
                     let named = |field: &str| part.get(field).and_then(Value::as_str);
                     named("apiVersion") == Some(api_version) && named("kind") == Some(kind)
                 })
@@ -272,6 +272,10 @@ impl Waker {
     }
 }
 
+/// Where an object names kinds one by one; `status.partKinds` lists others.
+const PARTS: [&str; 4] =
+    ["/spec/bootstrapSpec", "/spec/infrastructureSpec", "/status/bootstrapRef", "/status/infrastructureRef"];
+
 /// Asked of every object at once: reads no more of it than it must.
 fn uses(object: &DynamicObject, connection: &ConnectionKey) -> bool {
     object.metadata.namespace.as_deref().is_some_and(|namespace| {
@@ -283,3 +287,6 @@ fn uses(object: &DynamicObject, connection: &ConnectionKey) -> bool {
 fn text<'a>(object: &'a DynamicObject, pointer: &str) -> Option<&'a str> {
     object.data.pointer(pointer).and_then(Value::as_str)
 }
+
+#[cfg(test)]
+mod tests;
