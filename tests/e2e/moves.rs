@@ -4,11 +4,11 @@ mod mover;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::harness::{eventually, provider};
-use crate::world::{PATIENCE, World, closed, said, uid};
+use crate::world::{PATIENCE, World, closed, narrow_secret, said, uid};
 use mover::Graph;
 
 const UID_LABEL: &str = "5spot.finos.org/scheduled-machine-uid";
@@ -28,6 +28,11 @@ struct Scene {
 
 async fn scene(name: &str) -> Scene {
     let world = World::start(name).await;
+    // As the documents tell: Cluster API moves no Secrets but its own by itself.
+    let moves = json!({"metadata": {"labels": {"clusterctl.cluster.x-k8s.io/move": ""}}});
+    let secrets = world.tenant.api(&provider::kind("", "v1", "Secret"));
+    let secret = narrow_secret(&world.tenant);
+    secrets.patch(&secret, &PatchParams::default(), &Patch::Merge(moves)).await.unwrap();
     let [lent, out, held, leaving] = [(); 4].map(|()| world.tenant.unique("ws"));
     world.create(&lent, json!({})).await;
     world.create(&out, json!({"schedule": closed()})).await;
@@ -53,6 +58,8 @@ async fn scene(name: &str) -> Scene {
 #[tokio::test]
 async fn every_object_of_ours_is_in_the_list_of_a_move() {
     let Scene { world, lent, out, held, leaving } = scene("move-graph").await;
+    let unlabelled = format!("{}-spare", world.tenant.cluster);
+    world.tenant.put_kubeconfig(&unlabelled, "{}").await;
     let graph = Graph::discover(&world.tenant).await;
     let moving: Vec<(String, String)> =
         graph.sequence().into_iter().flatten().map(mover::Moving::named).collect();
@@ -67,6 +74,8 @@ async fn every_object_of_ours_is_in_the_list_of_a_move() {
         assert!(is_in("Secret", &format!("{name}-data")), "{moving:?}");
     }
     assert!(is_in("MachineHold", "extra"), "{moving:?}");
+    assert!(is_in("Secret", &narrow_secret(&world.tenant)), "labelled: {moving:?}");
+    assert!(!is_in("Secret", &unlabelled), "{moving:?}");
     assert!(is_in("Cluster", &world.tenant.cluster));
     // Owners first: a Machine after what owns it, or it would be left behind.
     let place = |kind: &str, name: &str| {
@@ -191,8 +200,8 @@ async fn an_object_that_is_being_moved_is_let_go_whatever_else_is_true_of_it() {
     let writes = world.calls().writes().len();
     let marked: Value =
         json!({"metadata": {"annotations": {"clusterctl.cluster.x-k8s.io/delete-for-move": ""}}});
-    let params = kube::api::PatchParams::default();
-    world.scheduled_machines().patch(&name, &params, &kube::api::Patch::Merge(&marked)).await.unwrap();
+    let params = PatchParams::default();
+    world.scheduled_machines().patch(&name, &params, &Patch::Merge(&marked)).await.unwrap();
     world.edit(&name, json!({"killSwitch": true})).await;
     world.delete(&name).await;
     crate::harness::gone(&world.scheduled_machines(), &name, PATIENCE).await;

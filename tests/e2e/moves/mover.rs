@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 use crate::harness::{Tenant, provider};
 
 const DELETE_FOR_MOVE: &str = "clusterctl.cluster.x-k8s.io/delete-for-move";
+/// On a CRD: all objects of the kind move; on an object: this one does.
+const MOVE: &str = "clusterctl.cluster.x-k8s.io/move";
+/// `allSecretPurposes` of `util/secret`: a Secret is a Cluster's by its name only with one of these.
+const PURPOSES: [&str; 6] = ["kubeconfig", "ca", "etcd", "sa", "proxy", "apiserver-etcd-client"];
 
 /// One object.
 #[derive(Clone, Debug)]
@@ -62,7 +66,7 @@ impl Graph {
         for crd in crds.list(&seen).await.unwrap() {
             let version = crd.spec.versions.iter().find(|version| version.storage).unwrap();
             let kind = provider::kind(&crd.spec.group, &version.name, &crd.spec.names.kind);
-            let is_forced = crd.labels().contains_key("clusterctl.cluster.x-k8s.io/move");
+            let is_forced = crd.labels().contains_key(MOVE);
             kinds.retain(|(known, _)| known.kind != kind.kind);
             kinds.push((kind, is_forced));
         }
@@ -71,6 +75,7 @@ impl Graph {
         for (resource, is_forced) in kinds {
             for object in tenant.api(&resource).list(&ListParams::default()).await.unwrap() {
                 let owners = object.owner_references().iter().map(|owner| owner.uid.clone()).collect();
+                let is_forced = is_forced || object.labels().contains_key(MOVE);
                 nodes.push(Moving { resource: resource.clone(), object, owners, is_forced });
             }
         }
@@ -79,7 +84,7 @@ impl Graph {
         graph
     }
 
-    /// A Secret without an owner belongs to the Cluster that it is named after.
+    /// A Secret without an owner belongs to the Cluster that it is named after, if it is one of Cluster API's own.
     fn own_softly(&mut self) {
         let clusters: Vec<(String, String)> =
             self.clusters().iter().map(|node| (node.object.name_any(), node.uid())).collect();
@@ -87,9 +92,8 @@ impl Graph {
             self.nodes.iter_mut().filter(|node| node.resource.kind == "Secret" && node.owners.is_empty())
         {
             let name = node.object.name_any();
-            let owner = clusters
-                .iter()
-                .find(|(cluster, _)| name.rsplit_once('-').is_some_and(|(of, _)| of == cluster));
+            let is_of = |cluster: &str| PURPOSES.iter().any(|purpose| name == format!("{cluster}-{purpose}"));
+            let owner = clusters.iter().find(|(cluster, _)| is_of(cluster));
             node.owners.extend(owner.map(|(_, uid)| uid.clone()));
         }
     }
