@@ -50,9 +50,8 @@ use drain_rules::DrainRules;
 use evictions::Evictions;
 use hold::index::Holds;
 use hold::machine_hold_resource;
-use observe::{World, connection_key};
+use observe::World;
 use reconcile::Context;
-use target::Target;
 use turn::Turns;
 use watch::{Key, Waker, collection, scheduled_machine_resource};
 
@@ -297,13 +296,7 @@ async fn tidy(context: Arc<Context>, holds: Arc<hold::pass::Context>) {
         context.turns.retain(|who| names.contains(who));
         world.evictions.retain(|uid| there.contains(uid));
         world.workloads.retain_askers(|asker| names.contains(asker));
-        let used: HashSet<_> = objects
-            .iter()
-            .filter_map(|object| {
-                let kubeconfig = Target::kubeconfig_of(object.data.get("spec")?);
-                Some(connection_key(object.metadata.namespace.as_deref()?, kubeconfig))
-            })
-            .collect();
+        let used = world.connections();
         world.workloads.retain(|key| used.contains(key));
     }
 }

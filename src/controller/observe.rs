@@ -1,5 +1,6 @@
 //! Builds the snapshot: the only place that reads cluster state for a decision, and the clock. Caches only.
 
+mod connections;
 mod rivals;
 
 use std::sync::Arc;
