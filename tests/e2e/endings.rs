@@ -149,7 +149,10 @@ async fn with_the_providers_definition_gone_it_waits_in_words_and_ends_when_it_i
     let waits = world
         .until(&name, "waiting in words", |sm| {
             let (reason, message) = said(sm, "Ready");
-            reason == "WaitingForMachineDeletion" && message.contains("Machine")
+            reason == "WaitingForMachineDeletion"
+                && message.contains("PassingMachine")
+                && message.contains("Cluster API cannot see it")
+                && message.contains("install its provider")
         })
         .await;
     assert!(!waits.finalizers().is_empty());

@@ -11,7 +11,7 @@ use crate::controller::build;
 use crate::controller::decide::rule::Ruling;
 use crate::controller::decide::{Plan, cleanup, drain, eject};
 use crate::controller::effect::{Effect, NodeEdit, Standing, Wake};
-use crate::controller::snapshot::{Node, Snapshot};
+use crate::controller::snapshot::{Node, Service, Snapshot};
 use crate::controller::target::DELETION_ALLOWANCE;
 use crate::workload::Reach;
 
@@ -263,8 +263,26 @@ impl Deleting {
             "" => "waiting for Cluster API to delete the Machine".to_owned(),
             text => text.to_owned(),
         };
+        let message = match unseen_part(snapshot) {
+            Some(why) => format!("{message}; Cluster API cannot see it: {why}"),
+            None => message,
+        };
         Self { reason, message, blockers: blocker.into_iter().collect(), is_past_drain }
     }
+}
+
+/// Nobody can delete what no definition serves, Cluster API neither; a person has to bring it back.
+fn unseen_part(snapshot: &Snapshot) -> Option<&str> {
+    snapshot.children.iter().find_map(|child| match &child.service {
+        Service::NotServed(why) if child.resource.is_none() && snapshot.remembers(child) => {
+            Some(why.as_str())
+        }
+        Service::NotServed(_)
+        | Service::Resolving
+        | Service::NotAllowed(_)
+        | Service::Unreachable(_)
+        | Service::Served(_) => None,
+    })
 }
 
 pub(super) fn going(reason: &'static str, message: String, ruling: &Ruling) -> Standing {
