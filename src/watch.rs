@@ -85,10 +85,27 @@ pub async fn follow_trimmed<K>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Send + Sync,
 {
+    follow_bounded(api, config, writer, usize::MAX, trim, notify).await;
+}
+
+/// [`follow_trimmed`], where the server may be anybody's: of more than `most` objects none is kept, which counts as an
+/// outage.
+pub async fn follow_bounded<K>(
+    api: Api<K>,
+    config: Config,
+    writer: Writer<K>,
+    most: usize,
+    trim: fn(&mut K),
+    notify: impl FnMut(Notice<K>) + Send,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Eq + Hash + Clone + Send + Sync,
+{
     let mut follower = Follower {
         api,
         config,
         writer,
+        most,
         trim,
         notify,
         outage: None,
@@ -109,6 +126,7 @@ where
     api: Api<K>,
     config: Config,
     writer: Writer<K>,
+    most: usize,
     trim: fn(&mut K),
     notify: F,
     /// What the owner was last told is wrong.
@@ -151,11 +169,16 @@ where
     async fn list(&mut self) -> Result<String, Outage> {
         self.writer.apply_watcher_event(&Event::Init);
         let mut params = self.list_params();
+        let mut count = 0_usize;
         loop {
             let page = match timeout(LIST_TIMEOUT, self.api.list(&params)).await {
                 Ok(answer) => answer.map_err(|error| Outage::from(&error))?,
                 Err(_elapsed) => return Err(Outage::no_answer()),
             };
+            count = count.saturating_add(page.items.len());
+            if count > self.most {
+                return Err(Outage::too_many(self.most));
+            }
             for mut object in page.items {
                 self.strip(&mut object);
                 self.writer.apply_watcher_event(&Event::InitApply(object));
@@ -230,6 +253,9 @@ where
                 }
                 Ok(Some(Err(error))) => return ended_by(&error),
                 Ok(Some(Ok(WatchEvent::Error(status)))) => return ended_by(&kube::Error::Api(status)),
+                Ok(Some(Ok(WatchEvent::Added(_)))) if self.writer.as_reader().len() >= self.most => {
+                    return Ended::Failed(Outage::too_many(self.most));
+                }
                 Ok(Some(Ok(event))) => {
                     settled = true;
                     self.tell_healthy();

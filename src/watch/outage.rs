@@ -10,6 +10,8 @@ use super::Backoff;
 
 /// Longest text taken over from a server, in characters.
 const LONGEST_QUOTE: usize = 300;
+/// Of Kubernetes' own reasons none is half as long.
+const LONGEST_REASON: usize = 60;
 
 /// What kind of thing went wrong; decides who can mend it and how patiently to retry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -61,6 +63,14 @@ impl Outage {
         Self::new(Cause::Unreachable, "the API server did not answer in time")
     }
 
+    /// More objects than are kept of one server.
+    pub(crate) fn too_many(most: usize) -> Self {
+        Self::new(
+            Cause::Refused,
+            format!("the API server has more than the {most} objects that are read of one"),
+        )
+    }
+
     /// A watch was accepted and ended before it brought anything.
     pub(crate) fn closed_at_once() -> Self {
         Self::new(Cause::Refused, "the API server accepts watches and closes them at once")
@@ -72,10 +82,11 @@ impl From<&kube::Error> for Outage {
         match error {
             kube::Error::Api(status) => match status.code {
                 401 => Self::new(Cause::Unauthorized, "the API server does not accept the credentials (401)"),
-                403 => Self::new(Cause::Forbidden, quote(&status.message, "the API server forbids it (403)")),
+                403 => Self::new(Cause::Forbidden, forbidden(&status.reason, &status.message)),
                 404 => Self::new(Cause::Missing, "the API server does not serve this collection (404)"),
                 code => {
-                    Self::new(Cause::Refused, format!("the API server answered {code} {}", status.reason))
+                    let said = format!("the API server answered {code} {}", word(&status.reason));
+                    Self::new(Cause::Refused, said.trim_end())
                 }
             },
             kube::Error::SerdeError(_) | kube::Error::FromUtf8(_) => Self::new(
@@ -87,8 +98,20 @@ impl From<&kube::Error> for Outage {
     }
 }
 
-fn quote(text: &str, otherwise: &str) -> String {
-    if text.is_empty() { otherwise.to_owned() } else { text.chars().take(LONGEST_QUOTE).collect() }
+/// In the words of an API server's Status. Whatever else answers 403 is not quoted: the reader of a condition may not be
+/// meant to read it.
+fn forbidden(reason: &str, message: &str) -> String {
+    if reason == "Forbidden" && !message.is_empty() {
+        message.chars().take(LONGEST_QUOTE).collect()
+    } else {
+        "the API server forbids it (403)".to_owned()
+    }
+}
+
+/// A reason is one word; what is more is none of an API server's.
+fn word(reason: &str) -> &str {
+    let is_word = reason.len() <= LONGEST_REASON && reason.bytes().all(|byte| byte.is_ascii_alphabetic());
+    if is_word { reason } else { "" }
 }
 
 /// The innermost error that says something, in our words: those of the libraries carry addresses and instants.
@@ -109,6 +132,10 @@ fn transport(error: &kube::Error) -> Outage {
 fn words(error: &(dyn Error + 'static)) -> Option<Outage> {
     if error.is::<tower::timeout::error::Elapsed>() || error.is::<tokio::time::error::Elapsed>() {
         return Some(Outage::no_answer());
+    }
+    if error.is::<http_body_util::LengthLimitError>() {
+        let message = "the API server's answer is longer than what is read of one";
+        return Some(Outage::new(Cause::Refused, message));
     }
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return Some(tls(error));
@@ -197,6 +224,25 @@ mod tests {
     fn a_refused_client_certificate_counts_as_unauthorized() {
         let alert = rustls::Error::AlertReceived(AlertDescription::CertificateExpired);
         assert_eq!(service(std::io::Error::other(alert)).cause, Cause::Unauthorized);
+    }
+
+    #[test]
+    fn only_an_api_servers_own_words_are_quoted() {
+        let answered = |code: u16, reason: &str, message: &str| {
+            let (reason, message) = (reason.to_owned(), message.to_owned());
+            let status = kube::core::Status { code, reason, message, ..kube::core::Status::default() };
+            Outage::from(&kube::Error::Api(status.boxed())).message
+        };
+        assert_eq!(answered(403, "Forbidden", "nodes is forbidden"), "nodes is forbidden");
+        assert_eq!(answered(403, "Forbidden", &"x".repeat(1000)).len(), LONGEST_QUOTE);
+        let plain = "the API server forbids it (403)";
+        assert_eq!(answered(403, "Forbidden", ""), plain);
+        assert_eq!(answered(403, "Failed to parse error data", "<html>the wiki's secrets"), plain);
+        assert_eq!(
+            answered(503, "ServiceUnavailable", "<html>"),
+            "the API server answered 503 ServiceUnavailable"
+        );
+        assert_eq!(answered(500, "password: hunter2", ""), "the API server answered 500");
     }
 
     #[test]

@@ -26,6 +26,10 @@ struct Following {
 }
 
 fn start(client: kube::Client, config: Config) -> Following {
+    start_bounded(client, config, usize::MAX)
+}
+
+fn start_bounded(client: kube::Client, config: Config, most: usize) -> Following {
     let (store, writer) = reflector::store::<Node>();
     let (sender, told) = mpsc::unbounded_channel();
     let shown = store.clone();
@@ -41,7 +45,7 @@ fn start(client: kube::Client, config: Config) -> Following {
         sender.send(Told { what, in_store }).unwrap();
     };
     let mut task = JoinSet::new();
-    task.spawn(follow(Api::all(client), config, writer, notify));
+    task.spawn(follow_bounded(Api::all(client), config, writer, most, |_| {}, notify));
     Following { told, store, _task: task }
 }
 
@@ -253,4 +257,31 @@ async fn a_silent_watch_is_replaced_after_its_time() {
     assert!((4..6).contains(&watches), "{:?}", log.entries());
     assert_eq!(following.until("synced").await, ["synced"]);
     assert!(following.told.try_recv().is_err(), "a renewal is no outage");
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_objects_than_are_kept_are_an_outage_in_a_list_and_in_a_watch() {
+    let (lines, watch) = Answer::watch();
+    let (more, again) = Answer::watch();
+    let nodes = |names: &[&str]| names.iter().map(|name| node(name, "1")).collect::<Vec<_>>();
+    let mut answers = VecDeque::from([
+        Answer::list("1", "more", &nodes(&["a", "b"])),
+        Answer::list("1", "", &nodes(&["c"])),
+        Answer::list("2", "", &nodes(&["a", "b"])),
+        watch,
+        again,
+    ]);
+    let (client, _log) = client(move |_| answers.pop_front().unwrap_or(Answer::Silence));
+    let mut following = start_bounded(client, Config::default(), 2);
+    assert_eq!(following.until("failing Refused").await, ["failing Refused"], "nothing of it is shown");
+    following.until("synced").await;
+    following.until("recovered").await;
+    lines.unbounded_send(event("MODIFIED", &node("a", "3"))).unwrap();
+    following.until("changed a").await;
+    lines.unbounded_send(event("ADDED", &node("c", "4"))).unwrap();
+    assert_eq!(following.until("failing Refused").await, ["failing Refused"]);
+    assert_eq!(following.store.len(), 2);
+    more.unbounded_send(event("DELETED", &node("a", "5"))).unwrap();
+    following.until("recovered").await;
+    assert_eq!(following.store.len(), 1, "there is room again");
 }

@@ -23,6 +23,7 @@ use tracing::{Instrument, debug, info, info_span};
 
 use super::{
     ConnectionKey, Dial, Reach, Slot, WorkloadNotice,
+    bounds::MOST_OBJECTS,
     kubeconfig::{self, Accepted},
     line::{ANSWER, Line, Trouble, Turns},
 };
@@ -31,7 +32,7 @@ use crate::{
         names::{ANNOTATION_NODE_CLUSTER_NAMESPACE, ANNOTATION_NODE_MACHINE},
         syntax::is_object_name,
     },
-    watch::{Cause, Notice, Outage, follow, follow_trimmed},
+    watch::{Cause, Notice, Outage, follow, follow_bounded},
 };
 
 /// One GET of the Secret in the management cluster.
@@ -238,7 +239,7 @@ impl Connection {
             self.set_reach(Reach::Connected);
         };
         let config = Config::default();
-        follow_trimmed(Api::all(client), config, writer, drop_images, |notice| match notice {
+        follow_bounded(Api::all(client), config, writer, MOST_OBJECTS, drop_images, |notice| match notice {
             Notice::Changed(node) | Notice::Gone(node) => {
                 show();
                 self.tell_node(&node);

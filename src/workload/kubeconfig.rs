@@ -22,6 +22,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tower::timeout::TimeoutLayer;
 
+use super::bounds::BoundedLayer;
+
 /// TCP and TLS handshake with the workload API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From sending a request to the head of its answer, watches included: theirs comes at once.
@@ -174,7 +176,7 @@ impl Accepted {
 
     /// A client of its own: no retries, no proxy, connecting within 5 s, answers begun within 10 s.
     ///
-    /// Bodies are not bounded, since a watch's never ends; callers bound their calls. Must be called inside a tokio
+    /// Bodies are bounded in size (64 MiB, watches excepted) and not in time; callers bound their calls. Must be called inside a tokio
     /// runtime.
     ///
     /// # Errors
@@ -182,7 +184,8 @@ impl Accepted {
     pub fn client(&self) -> Result<kube::Client, KubeconfigFault> {
         let builder =
             ClientBuilder::try_from(self.config()).map_err(|_| KubeconfigFault::CertificateUnusable)?;
-        Ok(builder.with_layer(&TimeoutLayer::new(ANSWER_TIMEOUT)).build())
+        let bounded = builder.with_layer(&BoundedLayer::default());
+        Ok(bounded.with_layer(&TimeoutLayer::new(ANSWER_TIMEOUT)).build())
     }
 
     fn config(&self) -> Config {

@@ -4,6 +4,7 @@
 //! cluster's own API server: there is no fallback from one to the other. A connection that is down is a value in the
 //! [`View`], never an error and never a wait.
 
+mod bounds;
 mod connection;
 pub mod kubeconfig;
 mod line;

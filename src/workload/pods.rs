@@ -15,9 +15,9 @@ use kube::runtime::{
 };
 use tokio::sync::{mpsc::UnboundedSender, watch};
 
-use super::{ConnectionKey, Line, Order, Slot, WorkloadNotice};
+use super::{ConnectionKey, Line, Order, Slot, WorkloadNotice, bounds::MOST_OBJECTS};
 use crate::api::names::ANNOTATION_MIRROR_POD;
-use crate::watch::{Notice, follow_trimmed};
+use crate::watch::{Notice, follow_bounded};
 
 /// Namespace and name of the object that asks.
 pub type Asker = (String, String);
@@ -158,7 +158,7 @@ async fn follow(
     let writer = Writer::<Pod>::default();
     let reader = writer.as_reader();
     let config = Config::default().fields(&format!("spec.nodeName={}", watched.node));
-    follow_trimmed(Api::all(client), config, writer, trim, |notice| {
+    follow_bounded(Api::all(client), config, writer, MOST_OBJECTS, trim, |notice| {
         let mut shared = lock(slot);
         match notice {
             // Before the first list is complete the store is empty; it must not be taken for an empty Node.
