@@ -23,7 +23,7 @@ async fn every_way_of_deleting_it_honours_the_grace_and_orphans_nothing() {
     let world = World::start("propagation").await;
     for policy in [PropagationPolicy::Orphan, PropagationPolicy::Foreground, PropagationPolicy::Background] {
         let name = world.tenant.unique("ws");
-        world.create(&name, json!({"gracefulShutdownTimeout": "4s"})).await;
+        world.create(&name, json!({"gracefulShutdownTimeout": "20s"})).await;
         world.until_settled(&name, "Active").await;
         let mark = world.tenant.management_plane().audit().mark();
         let params = DeleteParams { propagation_policy: Some(policy.clone()), ..DeleteParams::default() };

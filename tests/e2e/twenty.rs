@@ -80,15 +80,19 @@ impl Fleet {
     /// All close at one edge, while some others open; how long after the edge the healthy clusters' cordons and the
     /// Machines' creates were received.
     async fn edge(&self, is_dead: bool) -> [Vec<SignedDuration>; 2] {
-        let edge = minute_ahead(SignedDuration::from_secs(25));
+        let edge = minute_ahead(SignedDuration::from_secs(60));
         let closing = json!({"schedule": between(edge - SignedDuration::from_hours(1), edge)});
         join_all(self.names().map(|name| self.world.edit(name, closing.clone()))).await;
         let opening: Vec<String> = (0..OPENING).map(|_| self.world.tenant.unique("op")).collect();
-        for name in &opening {
-            let schedule = between(edge, edge + SignedDuration::from_hours(1));
-            self.world.create(name, json!({"schedule": schedule})).await;
-            self.world.until_settled(name, "Inactive").await;
-        }
+        let schedule = json!({"schedule": between(edge, edge + SignedDuration::from_hours(1))});
+        join_all(opening.iter().map(|name| {
+            let schedule = schedule.clone();
+            async move {
+                self.world.create(name, schedule).await;
+                self.world.until_settled(name, "Inactive").await;
+            }
+        }))
+        .await;
         assert!(Timestamp::now() < edge, "the edits took longer than was left until the edge");
         pass_until(edge - SignedDuration::from_millis(500)).await;
         if is_dead {
