@@ -141,10 +141,10 @@ impl World {
         };
         let PodsView { since, pods, trouble } = view;
         let Some(store) = pods else { return (Some(since), Pods::Awaited { since, trouble }) };
-        let tried = self.evictions.of(&object.uid);
-        let seen = |pod: &CorePod| {
+        let mut tries = self.evictions.of(&object.uid);
+        let mut seen = |pod: &CorePod| {
             let mut seen = pod_seen(pod);
-            seen.tried = tried.get(&seen.uid).cloned();
+            (seen.tried, seen.underway) = tries.remove(&seen.uid).unwrap_or_default();
             seen
         };
         let mut pods: Vec<Pod> = store.state().iter().map(|pod| seen(pod)).collect();
@@ -316,5 +316,6 @@ fn pod_seen(pod: &CorePod) -> Pod {
         is_finished: matches!(phase, Some("Succeeded" | "Failed")),
         ending: is_ending.then(|| pod.metadata.deletion_grace_period_seconds.unwrap_or_default()),
         tried: None,
+        underway: None,
     }
 }

@@ -221,6 +221,7 @@ impl Waker {
     pub fn workload(&self, notice: &WorkloadNotice) {
         match notice {
             WorkloadNotice::Reach(key) => self.all(|object| uses(object, key)),
+            WorkloadNotice::Answered { asker: (namespace, name) } => self.wake(namespace, name),
             // What is written on a Node may be of an earlier Machine, and of another than the one that waits for it.
             WorkloadNotice::Node { machine, provider_id, .. } => {
                 let unmatched = self.unmatched();

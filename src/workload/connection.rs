@@ -26,6 +26,7 @@ use super::{
     bounds::MOST_OBJECTS,
     kubeconfig::{self, Accepted},
     line::{ANSWER, Line, Trouble, Turns},
+    long::{Carrier, Hand},
 };
 use crate::{
     api::{
@@ -50,6 +51,9 @@ pub(super) struct Connection {
     /// Rings when the workload cluster does not accept the credentials.
     suspect: Notify,
     turns: Turns,
+    hand: Hand,
+    /// Of all lines of this connection, those of former credentials included.
+    carrier: Carrier,
 }
 
 /// What the Secret holds for us.
@@ -70,16 +74,24 @@ impl Connection {
         dial: Dial,
     ) -> Self {
         let secrets = Api::namespaced_with(management, &key.namespace, &ApiResource::erase::<Secret>(&()));
-        Self { key, slot, secrets, notices, dial, suspect: Notify::new(), turns: Turns::default() }
+        let (hand, carrier) = Carrier::new(notices.clone());
+        let (suspect, turns) = (Notify::new(), Turns::default());
+        Self { key, slot, secrets, notices, dial, suspect, turns, hand, carrier }
     }
 
     /// Holds the connection until it is dropped.
     pub(super) async fn run(self) {
         let (material, changes) = watch::channel(Material::Unread);
         let span = info_span!("workload", namespace = self.key.namespace, secret = self.key.secret);
-        async { tokio::join!(self.follow_secret(&material), self.reread(&material), self.connect(changes)) }
-            .instrument(span)
-            .await;
+        let all = async {
+            tokio::join!(
+                self.follow_secret(&material),
+                self.reread(&material),
+                self.connect(changes),
+                self.carrier.run()
+            )
+        };
+        all.instrument(span).await;
     }
 
     /// Watches the one Secret by its name, so that a role limited to that name suffices.
@@ -210,7 +222,7 @@ impl Connection {
         let moved = former.is_some() && !rotated;
         info!(server = %accepted.server(), rotated, "connecting");
         *former = Some(accepted);
-        let line = Line::new(client.clone(), self.turns.clone(), trouble.clone());
+        let line = Line::new(client.clone(), self.turns.clone(), trouble.clone(), self.hand.clone());
         self.publish(|view| {
             view.line = Some(line);
             view.epoch += 1;

@@ -20,14 +20,12 @@ use rustls::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use tower::timeout::TimeoutLayer;
 
+use super::answer::{ANSWER_TIMEOUT, AnswerTimeout};
 use super::bounds::BoundedLayer;
 
 /// TCP and TLS handshake with the workload API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// From sending a request to the head of its answer, watches included: theirs comes at once.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a kubeconfig is not used: what is wrong with it and what to do. Never quotes a value.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -174,7 +172,8 @@ impl Accepted {
             && self.server_name == other.server_name
     }
 
-    /// A client of its own: no retries, no proxy, connecting within 5 s, answers begun within 10 s.
+    /// A client of its own: no retries, no proxy, connecting within 5 s, answers begun within 10 s (those of writes within
+    /// 45 s).
     ///
     /// Bodies are bounded in size (64 MiB, watches excepted) and not in time; callers bound their calls. Must be called inside a tokio
     /// runtime.
@@ -185,7 +184,7 @@ impl Accepted {
         let builder =
             ClientBuilder::try_from(self.config()).map_err(|_| KubeconfigFault::CertificateUnusable)?;
         let bounded = builder.with_layer(&BoundedLayer::default());
-        Ok(bounded.with_layer(&TimeoutLayer::new(ANSWER_TIMEOUT)).build())
+        Ok(bounded.with_layer(&AnswerTimeout).build())
     }
 
     fn config(&self) -> Config {

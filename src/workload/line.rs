@@ -10,11 +10,13 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::timeout;
 
+use super::long::Hand;
+
 /// A call that takes longer was not answered. An eject waits for no workload cluster longer than 2 s, whatever the pass
 /// before it was waiting for.
 pub const ANSWER: Duration = Duration::from_millis(1200);
 /// An answer within this is one of a cluster that is well.
-const PROMPT: Duration = Duration::from_millis(250);
+pub(super) const PROMPT: Duration = Duration::from_millis(250);
 /// Calls at a time to one cluster.
 const AT_A_TIME: usize = 8;
 
@@ -42,6 +44,7 @@ pub struct Line {
     client: kube::Client,
     turns: Turns,
     trouble: watch::Sender<Option<Trouble>>,
+    pub(super) hand: Hand,
 }
 
 /// What all lines to one cluster share, those of former credentials included.
@@ -60,8 +63,13 @@ impl Default for Turns {
 
 impl Line {
     /// `trouble` is told when a call meets some.
-    pub(super) fn new(client: kube::Client, turns: Turns, trouble: watch::Sender<Option<Trouble>>) -> Self {
-        Self { client, turns, trouble }
+    pub(super) fn new(
+        client: kube::Client,
+        turns: Turns,
+        trouble: watch::Sender<Option<Trouble>>,
+        hand: Hand,
+    ) -> Self {
+        Self { client, turns, trouble, hand }
     }
 
     /// To make an `Api` from; its calls belong into [`Line::call`], its watches do not.
@@ -79,15 +87,20 @@ impl Line {
     ) -> Result<kube::Result<T>, Unanswered> {
         let _turn = self.turns.next().await?;
         let answer = self.answer(call).await;
-        let trouble = match &answer {
-            Err(_) => Some(Trouble::Silent),
-            Ok(Err(kube::Error::Api(status))) if status.code == 401 => Some(Trouble::Refused),
-            Ok(_) => None,
-        };
-        if trouble.is_some() {
-            self.trouble.send_replace(trouble);
+        if answer.is_err() {
+            self.trouble.send_replace(Some(Trouble::Silent));
         }
+        self.tell_refusal(&answer);
         answer
+    }
+
+    /// Credentials that are refused are worth nothing for any other call either.
+    pub(super) fn tell_refusal<T>(&self, answer: &Result<kube::Result<T>, Unanswered>) {
+        if let Ok(Err(kube::Error::Api(status))) = answer
+            && status.code == 401
+        {
+            self.trouble.send_replace(Some(Trouble::Refused));
+        }
     }
 
     async fn answer<T>(&self, call: impl Future<Output = T>) -> Result<T, Unanswered> {
@@ -131,18 +144,31 @@ impl Drop for Slow<'_> {
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "tests read clocks")]
-mod tests {
+pub(super) mod tests {
     use std::future::{pending, ready};
 
     use futures::future::join_all;
     use tokio::time::{Instant, sleep};
 
+    use super::super::long::Carrier;
     use super::*;
-    use crate::watch::mock::{Answer, client};
+    use crate::watch::mock::{Answer, Log, client};
 
     fn line() -> Line {
-        let (client, _log) = client(|_| Answer::Silence);
-        Line::new(client, Turns::default(), watch::Sender::default())
+        line_with(|_| Answer::Silence).0
+    }
+
+    /// One whose requests are answered so; nobody carries its long calls.
+    pub(crate) fn line_with(answer: impl FnMut(&str) -> Answer + Send + 'static) -> (Line, Log) {
+        let (client, log) = client(answer);
+        let (hand, _carrier) = Carrier::new(tokio::sync::mpsc::unbounded_channel().0);
+        (Line::new(client, Turns::default(), watch::Sender::default(), hand), log)
+    }
+
+    impl Line {
+        pub(in crate::workload) fn trouble(&self) -> Option<Trouble> {
+            *self.trouble.borrow()
+        }
     }
 
     fn outcome<T>(answer: Result<kube::Result<T>, Unanswered>) -> Option<Unanswered> {

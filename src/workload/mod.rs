@@ -4,10 +4,12 @@
 //! cluster's own API server: there is no fallback from one to the other. A connection that is down is a value in the
 //! [`View`], never an error and never a wait.
 
+mod answer;
 mod bounds;
 mod connection;
 pub mod kubeconfig;
 mod line;
+mod long;
 mod pods;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ use tokio::{
 };
 
 pub use self::line::{ANSWER, Line, Unanswered};
+pub use self::long::LONGEST;
 pub use self::pods::{Asker, PodsView};
 use self::{
     connection::Connection,
@@ -102,6 +105,11 @@ pub enum WorkloadNotice {
         node: String,
         /// Who asks for its pods.
         askers: Vec<Asker>,
+    },
+    /// A call was answered that nobody waited for any more.
+    Answered {
+        /// Whose it was.
+        asker: Asker,
     },
 }
 

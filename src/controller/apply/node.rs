@@ -1,13 +1,19 @@
 //! The half of a pass that goes to the workload cluster.
 //!
-//! Somebody may want her machine back in the middle of it, so it is short whatever happens: every call is given up after
-//! [`crate::workload::ANSWER`], and nothing but calls of one Node stands in line.
+//! Somebody may want her machine back in the middle of it, so it is short whatever happens: calls for the Node are given
+//! up after [`crate::workload::ANSWER`], calls for its pods are waited for only a moment and go on, see
+//! [`crate::workload::LONGEST`], and nothing but calls of one Node stands in line.
+
+use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use kube::api::{Api, DeleteParams, Patch, PostParams, Preconditions};
 use kube::core::Status;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::Instrument;
 
 use super::{Apply, params};
 use crate::api::names;
@@ -17,10 +23,13 @@ use crate::controller::expect::Written;
 use crate::controller::observe;
 use crate::controller::report::Failure;
 use crate::controller::snapshot::pods::{Outcome, Verb};
-use crate::workload::{Line, Unanswered};
+use crate::workload::{LONGEST, Line, Unanswered};
 
 /// What an ejected pod gets.
 const EJECT_GRACE_SECONDS: u32 = 1;
+/// How long a pass waits for calls that make pods go. They go on without it, and their answers wake the object: somebody
+/// may want her machine back meanwhile.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// What became of the half.
 #[derive(Default)]
@@ -143,7 +152,6 @@ impl Apply<'_> {
         }
     }
 
-    /// Any answer is noted for the pod, and none is a failure of the pass: the next one depends on the pod alone.
     async fn evict(&self, pod: &PodEdit) -> Result<(), EffectError> {
         let line = self.line("evict")?;
         let api: Api<Pod> = Api::namespaced(line.client(), &pod.namespace);
@@ -152,54 +160,89 @@ impl Apply<'_> {
             "metadata": {"name": pod.name, "namespace": pod.namespace},
             "deleteOptions": {"preconditions": {"uid": pod.uid}},
         });
-        let params = PostParams::default();
-        // Not by kube's own `evict`: it loses the uid, and takes a Failure that comes with 201 for a success.
-        let call = api.create_subresource::<Value, Status>("eviction", &pod.name, &params, &body);
-        let outcome = match on_line(line, "evict", call).await {
-            Ok(Ok(status)) if status.is_failure() => refusal(&status),
-            Ok(Ok(_)) => Outcome::Accepted,
-            Ok(Err(kube::Error::Api(status))) => refusal(&status),
-            Ok(Err(error)) => Outcome::Failed { message: words(&error) },
-            // Not sent: nothing is known of the pod that was not known before.
-            Err(busy @ EffectError::Busy { .. }) => return Err(busy),
-            Err(late) => Outcome::Failed { message: late.to_string() },
+        let name = pod.name.clone();
+        let call = async move {
+            // Not by kube's own `evict`: it loses the uid, and takes a Failure that comes with 201 for a success.
+            let params = PostParams::default();
+            api.create_subresource::<Value, Status>("eviction", &name, &params, &body).await
         };
-        self.tried(pod, Verb::Evict, outcome);
+        let read = |answer: kube::Result<Status>| match answer {
+            Ok(status) if status.is_failure() => refusal(&status),
+            Ok(_) => Outcome::Accepted,
+            Err(kube::Error::Api(status)) => refusal(&status),
+            Err(error) => Outcome::Failed { message: words(&error) },
+        };
+        self.make_go(line, pod, Verb::Evict, call, read).await;
         Ok(())
     }
 
     async fn delete_pod(&self, pod: &PodEdit) -> Result<(), EffectError> {
         let line = self.line("delete_pod")?;
         let api: Api<Pod> = Api::namespaced(line.client(), &pod.namespace);
-        let params =
-            DeleteParams::default().grace_period(EJECT_GRACE_SECONDS).preconditions(of_uid(&pod.uid));
-        let outcome = match on_line(line, "delete_pod", api.delete(&pod.name, &params)).await {
-            Ok(Ok(_)) => Outcome::Accepted,
-            // Gone, or a namesake.
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => Outcome::Accepted,
-            Ok(Err(error)) => Outcome::Failed { message: words(&error) },
-            // Not sent: nothing is known of the pod that was not known before.
-            Err(busy @ EffectError::Busy { .. }) => return Err(busy),
-            Err(late) => Outcome::Failed { message: late.to_string() },
+        let (name, uid) = (pod.name.clone(), pod.uid.clone());
+        let call = async move {
+            let params =
+                DeleteParams::default().grace_period(EJECT_GRACE_SECONDS).preconditions(of_uid(&uid));
+            api.delete(&name, &params).await.map(drop)
         };
-        self.tried(pod, Verb::Delete, outcome);
+        let read = |answer: kube::Result<()>| match answer {
+            Ok(()) => Outcome::Accepted,
+            // Gone, or a namesake.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Outcome::Accepted,
+            Err(error) => Outcome::Failed { message: words(&error) },
+        };
+        self.make_go(line, pod, Verb::Delete, call, read).await;
         Ok(())
+    }
+
+    /// The call is on record before it is made, and until it is answered: as long as that takes no other goes out. Any
+    /// answer is noted for the pod, and none is a failure of the pass, which waits for it no longer than [`MOMENT`].
+    async fn make_go<T: Send + 'static>(
+        &self,
+        line: &Line,
+        pod: &PodEdit,
+        verb: Verb,
+        call: impl Future<Output = kube::Result<T>> + Send + 'static,
+        read: impl FnOnce(kube::Result<T>) -> Outcome + Send + 'static,
+    ) {
+        let object = &self.snapshot.object;
+        let mut underway = self.evictions.begin(&object.uid, &pod.uid, verb);
+        let (tell, told) = oneshot::channel();
+        let asker = (object.namespace.clone(), object.name.clone());
+        let (way, pod) = (line.clone(), pod.clone());
+        let seen_through = async move {
+            let Some(answer) = underway.answer(way.call_patiently(call)).await else { return };
+            let outcome = answer.map_or_else(|_late| unanswered(), read);
+            log(&pod, &outcome);
+            underway.end(outcome, observe::now());
+            // Nobody waits any more.
+            if tell.send(()).is_err() {
+                way.wake(asker);
+            }
+        };
+        line.hand_over(seen_through.in_current_span());
+        // Late, or given up: the next pass sees what is noted.
+        let _ = timeout(MOMENT, told).await;
     }
 
     fn line(&self, what: &'static str) -> Result<&Line, EffectError> {
         self.workload.ok_or(EffectError::NotConnected { what })
     }
+}
 
-    fn tried(&self, pod: &PodEdit, verb: Verb, outcome: Outcome) {
-        let (namespace, name) = (&pod.namespace, &pod.name);
-        match &outcome {
-            Outcome::Accepted => tracing::info!(namespace, name, "pod is to go"),
-            Outcome::Refused { budgets } => tracing::debug!(namespace, name, ?budgets, "eviction refused"),
-            Outcome::Forbidden { message } | Outcome::Failed { message } => {
-                tracing::warn!(namespace, name, message, "pod cannot be made to go");
-            }
+fn unanswered() -> Outcome {
+    let seconds = LONGEST.as_secs();
+    Outcome::Failed { message: format!("no answer from the workload cluster within {seconds} s") }
+}
+
+fn log(pod: &PodEdit, outcome: &Outcome) {
+    let PodEdit { namespace, name, .. } = pod;
+    match outcome {
+        Outcome::Accepted => tracing::info!(namespace, name, "pod is to go"),
+        Outcome::Refused { budgets } => tracing::debug!(namespace, name, ?budgets, "eviction refused"),
+        Outcome::Forbidden { message } | Outcome::Failed { message } => {
+            tracing::warn!(namespace, name, message, "pod cannot be made to go");
         }
-        self.evictions.note(&self.snapshot.object.uid, &pod.uid, verb, outcome, observe::now());
     }
 }
 

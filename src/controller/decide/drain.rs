@@ -15,8 +15,8 @@ use crate::controller::snapshot::pods::{Pod, Pods, Verb};
 use crate::controller::snapshot::{Node, Snapshot};
 use crate::workload::Reach;
 
-/// Pods asked to go in one pass, at the same time.
-pub(super) const AT_ONCE: usize = 16;
+/// Pods asked to go at the same time.
+const AT_ONCE: usize = 16;
 /// How long the pods may take to be seen at all. After that the drain is Cluster API's: its limit is the same, and its
 /// way to the workload cluster may be another.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
@@ -150,6 +150,12 @@ fn is_ordered_by_capi(snapshot: &Snapshot, machine: &Machine, pods: &[&Pod]) -> 
     is_labelled || is_ruled
 }
 
+/// How many more may be asked to go in that way: tries that were not answered yet count.
+pub(super) fn places<'a>(pods: impl IntoIterator<Item = &'a Pod>, verb: Verb) -> usize {
+    let awaited = pods.into_iter().filter(|pod| pod.underway == Some(verb)).count();
+    AT_ONCE.saturating_sub(awaited)
+}
+
 /// What all passes of a drain share; `pods`: those that it waits for.
 fn emptying(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine, clock: &Clock, pods: &[&Pod]) -> Plan {
     let report = held_up::report(snapshot, pods);
@@ -182,10 +188,12 @@ fn evict(snapshot: &Snapshot, clock: &Clock, node: &Node, pods: &[&Pod], plan: &
         return;
     }
     let again_at = to_go.iter().filter_map(|pod| pod.again_at(Verb::Evict, snapshot.now)).min();
+    let free = places(to_go.iter().copied(), Verb::Evict);
     to_go.retain(|pod| pod.is_due(Verb::Evict, snapshot.now));
     // The least important first, as a kubelet does that shuts down.
     to_go.sort_by_key(|pod| pod.priority);
-    plan.effects.extend(to_go.iter().take(AT_ONCE).map(|pod| Effect::Evict(pod_edit(pod))));
-    // What became of the tries decides when to come back.
+    to_go.truncate(free);
+    plan.effects.extend(to_go.iter().map(|pod| Effect::Evict(pod_edit(pod))));
+    // What became of the tries decides when to come back; an answer that takes long comes of itself.
     plan.wake = if to_go.is_empty() { plan.wake.or(again_at) } else { Wake::at(snapshot.now) };
 }

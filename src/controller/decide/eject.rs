@@ -9,7 +9,7 @@ use crate::api::status::LeavingStage;
 use crate::capi::machine::Machine;
 use crate::controller::build;
 use crate::controller::decide::Plan;
-use crate::controller::decide::drain::AT_ONCE;
+use crate::controller::decide::drain::places;
 use crate::controller::decide::leave::{Clock, Deleting, edit, going, leaving, reachable_node};
 use crate::controller::decide::rule::Ruling;
 use crate::controller::effect::{Effect, PodEdit, Wake};
@@ -44,11 +44,14 @@ pub(super) fn node_half(snapshot: &Snapshot, plan: &mut Plan) {
     plan.effects.extend(eject_node(node));
     let Pods::Known(pods) = &snapshot.pods else { return };
     let is_to_go = |pod: &&Pod| !pod.stays() && pod.ending.is_none_or(|grace| grace > GRACE_SECONDS);
-    let to_go = pods.iter().filter(is_to_go);
-    let again_at = to_go.clone().filter_map(|pod| pod.again_at(Verb::Delete, snapshot.now)).min();
-    let mut due = to_go.filter(|pod| pod.is_due(Verb::Delete, snapshot.now)).peekable();
-    plan.wake = if due.peek().is_some() { Wake::at(snapshot.now) } else { plan.wake.or(again_at) };
-    plan.effects.extend(due.take(AT_ONCE).map(|pod| Effect::DeletePod(pod_edit(pod))));
+    let mut to_go: Vec<&Pod> = pods.iter().filter(is_to_go).collect();
+    let again_at = to_go.iter().filter_map(|pod| pod.again_at(Verb::Delete, snapshot.now)).min();
+    // Evictions that hang somewhere keep no place from those who are in a hurry.
+    let free = places(pods, Verb::Delete);
+    to_go.retain(|pod| pod.is_due(Verb::Delete, snapshot.now));
+    to_go.truncate(free);
+    plan.wake = if to_go.is_empty() { plan.wake.or(again_at) } else { Wake::at(snapshot.now) };
+    plan.effects.extend(to_go.into_iter().map(|pod| Effect::DeletePod(pod_edit(pod))));
 }
 
 fn eject_node(node: &Node) -> Option<Effect> {

@@ -144,6 +144,9 @@ fn line(pod: &Pod) -> (u8, Blocker) {
             (1, format!("kept by PodDisruptionBudget {}", budgets.join(", ")))
         }
         Some(Outcome::Forbidden { message } | Outcome::Failed { message }) => (0, message.clone()),
+        Some(Outcome::Accepted) | None if pod.underway.is_some() => {
+            (0, "the API server has not answered to its eviction yet".to_owned())
+        }
         Some(Outcome::Accepted) | None => (2, "to be evicted".to_owned()),
     };
     let line = Blocker {

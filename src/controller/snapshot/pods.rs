@@ -47,6 +47,8 @@ pub struct Pod {
     pub ending: Option<i64>,
     /// What became of the last try to make it go.
     pub tried: Option<Attempt>,
+    /// A try that has not been answered yet, however long that takes.
+    pub underway: Option<Verb>,
 }
 
 /// A try to make a pod go, as far as the next one depends on it.
@@ -106,7 +108,13 @@ impl Pod {
 
     /// Whether another try may be made.
     pub fn is_due(&self, verb: Verb, now: Timestamp) -> bool {
-        self.again_at(verb, now).is_none()
+        let is_awaited = match self.underway {
+            None => false,
+            Some(Verb::Delete) => true,
+            // An eject hurries a pod whose eviction hangs at a webhook.
+            Some(Verb::Evict) => verb == Verb::Evict,
+        };
+        !is_awaited && self.again_at(verb, now).is_none()
     }
 
     /// When another try may be made, if not now. What was asked otherwise puts nothing off: an eject hurries a pod that

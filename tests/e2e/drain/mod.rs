@@ -4,6 +4,7 @@ mod budgets;
 mod left_to_capi;
 mod midway;
 mod refused;
+mod slow;
 pub mod yard;
 
 use jiff::{SignedDuration, Timestamp};

@@ -87,6 +87,22 @@ fn who_is_asked_to_go_and_who_is_waited_for() {
 }
 
 #[test]
+fn who_was_asked_and_not_answered_is_not_asked_again_and_keeps_a_place() {
+    let out = |name: &str| Pod { underway: Some(Verb::Evict), ..pod(name) };
+    assert_eq!(asked(&draining(vec![out("a"), pod("b")])), ["evict b"]);
+    let waits = draining(vec![out("a")]);
+    assert!(asked(&waits).is_empty() && stage(&waits) == Some(LeavingStage::Drain));
+    let sixteen: Vec<Pod> = (0..16).map(|n| out(&format!("p{n}"))).collect();
+    let full = draining(sixteen.iter().cloned().chain([pod("last")]).collect());
+    assert!(asked(&full).is_empty(), "as many as may be are out");
+    assert!(full.decide().wake.after(full.s.now).is_some_and(|left| !left.is_zero()), "and nobody spins");
+    let one_back = draining(sixteen.into_iter().skip(1).chain([pod("last")]).collect());
+    assert_eq!(asked(&one_back), ["evict last"]);
+    let tried_before = Pod { underway: Some(Verb::Evict), ..refused("a", "18:05") };
+    assert!(asked(&draining(vec![tried_before])).is_empty());
+}
+
+#[test]
 fn cluster_apis_drain_is_left_out_where_it_would_wait_for_what_is_left() {
     let excluded = |given: &Given| {
         given.decide().effects.iter().any(|effect| match effect {

@@ -105,6 +105,13 @@ fn the_pause_of_an_eviction_puts_no_deletion_off_and_that_of_a_deletion_does() {
 }
 
 #[test]
+fn an_eviction_that_is_out_puts_no_deletion_off_and_a_deletion_does() {
+    let out = |verb: Verb| kill(draining(vec![Pod { underway: Some(verb), ..pod("a") }]));
+    assert_eq!(asked(&out(Verb::Evict)), ["delete a"]);
+    assert!(asked(&out(Verb::Delete)).is_empty());
+}
+
+#[test]
 fn a_node_that_is_not_shown_as_written_holds_up_nothing_but_what_is_written_to_it() {
     let behind = |given: Given| kill(given).with(|s| s.is_node_behind = true);
     let draining = behind(draining(vec![pod("a")]));
