@@ -25,7 +25,8 @@ pub struct DeletionLimits {
 }
 
 impl DeletionLimits {
-    fn decode(machine: &Value, version: Version) -> Self {
+    /// Reads those of a Machine, or of a patch of one.
+    pub fn decode(machine: &Value, version: Version) -> Self {
         let seconds = |name: &str| match version {
             Version::V1Beta2 => {
                 machine.pointer(&format!("/spec/deletion/{name}Seconds")).and_then(Value::as_u64)

@@ -9,6 +9,7 @@ use crate::api::status::{
 };
 use crate::api::taint::AppliedTaint;
 use crate::capi::kinds::Role;
+use crate::capi::version::Capi;
 use crate::controller::conditions;
 use crate::controller::decide::rule::{in_schedule, schedule_instant};
 use crate::controller::effect::Decision;
@@ -262,7 +263,9 @@ fn applied_taints(snapshot: &Snapshot, decision: &Decision) -> Vec<AppliedTaint>
 /// it after a while): it is remembered until the workload cluster answers again, and deleted then if it is still there.
 fn outlives_its_machine(snapshot: &Snapshot, decision: &Decision) -> bool {
     let somebody_asks_again = !matches!(decision.ruling.rule, Rule::Deletion | Rule::ClusterDeleting);
-    somebody_asks_again && snapshot.cluster.is_some() && snapshot.reach != Reach::Connected
+    // A Cluster that cannot be read may be there all the same.
+    let may_have_cluster = snapshot.cluster.is_some() || !matches!(snapshot.capi, Capi::Served(_));
+    somebody_asks_again && may_have_cluster && snapshot.reach != Reach::Connected
 }
 
 fn provider_id(snapshot: &Snapshot) -> Option<String> {

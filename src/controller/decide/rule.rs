@@ -9,6 +9,7 @@ use super::judge::{self, judge};
 use super::outlook::{fell_due, outlook};
 use crate::api::machine_hold::HoldOrigin;
 use crate::api::status::{DecisionSource, DesiredState, Manner, NextChange, Rule};
+use crate::capi::version::Capi;
 use crate::controller::reclaim;
 use crate::controller::snapshot::Snapshot;
 use crate::schedule::Schedule;
@@ -130,9 +131,16 @@ pub fn ruling(snapshot: &Snapshot) -> Ruling {
 }
 
 /// In the cluster or on its way there. A machine counts from the moment its Machine exists, for then it is taken from
-/// its owner, and no more from its deletion on: what follows it would be a new one.
+/// its owner, and no more from its deletion on: what follows it would be a new one. One that cannot be read now is what
+/// it was when it could.
 fn is_lent(snapshot: &Snapshot) -> bool {
-    snapshot.own_machine().is_some_and(|machine| machine.deleted_at.is_none())
+    let status = &snapshot.status;
+    match snapshot.capi {
+        Capi::Unspoken(_) => status.machine_ref.is_some() && status.leaving.is_none(),
+        Capi::Served(_) | Capi::NotServed(_) => {
+            snapshot.own_machine().is_some_and(|machine| machine.deleted_at.is_none())
+        }
+    }
 }
 
 fn is_unedited(snapshot: &Snapshot) -> bool {

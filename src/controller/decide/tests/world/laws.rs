@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use super::Act;
 use super::model::World;
 use super::shell::Pass;
+use super::sights::{NodeWatch, Speaks};
 use crate::api::machine_hold::{HoldOrigin, HoldState};
+use crate::api::names;
 use crate::api::status::{DesiredState, Manner, Rule};
 use crate::controller::decide::tests::given::SM;
 use crate::controller::effect::{Decision, Effect};
@@ -120,8 +122,9 @@ impl World {
         if is_up {
             self.truth.was_in = state == Active || (self.truth.was_in && state == AsIs);
         }
-        // What has to leave does not come back for what was promised, also if a pause kept it.
-        if self.ruled_at(now) == Inactive {
+        // What has to leave does not come back for what was promised, also if a pause kept it; and the promise was made
+        // to the Machine that stood: one that a hold makes after it is the hold's.
+        if self.ruled_at(now) == Inactive || !self.is_lent() {
             self.truth.promised = None;
         }
     }
@@ -142,6 +145,7 @@ impl World {
             let may_join = newest.is_none_or(|hold| matches!(hold.state, HoldState::Active));
             assert!(!joins || (may_join && !reclaims), "joined under {newest:?}");
         }
+        Self::obeys_its_eyes(snapshot, decision);
         if snapshot.is_capi_paused() || decision.ruling.state == AsIs {
             let is_node_half = |effect: &Effect| ejects && effect.is_on_node();
             assert!(effects.iter().all(is_node_half), "written while paused: {effects:?}");
@@ -206,9 +210,17 @@ impl World {
         let left = pods.iter().any(|pod| !pod.stays());
         let ruling = &decision.ruling;
         let is_at_once = ruling.manner == Manner::Eject || ruling.rule == Rule::ClusterDeleting;
-        // Where they cannot be asked Cluster API may.
-        let is_away = snapshot.reach != Reach::Connected;
-        if is_at_once || !left || is_away || self.pods.labelled || snapshot.own_node().is_none() {
+        // Where they cannot be asked, or nothing tells that the Node takes no new ones, Cluster API may, and does.
+        let is_cordoned = snapshot.own_node().is_some_and(|node| node.unschedulable);
+        let may_ask = snapshot.reach == Reach::Connected && is_cordoned && !self.pods.labelled;
+        let is_left_out = |effect: &Effect| match effect {
+            Effect::PatchMachine { patch, .. } => {
+                !patch["metadata"]["annotations"][names::ANNOTATION_EXCLUDE_DRAIN].is_null()
+            }
+            _ => false,
+        };
+        let is_handed_over = !may_ask && !decision.effects.iter().any(is_left_out);
+        if is_at_once || !left || is_handed_over {
             return;
         }
         let limit = SignedDuration::from_secs(i64::try_from(snapshot.target.drain.as_secs()).unwrap());
@@ -257,6 +269,7 @@ impl World {
     /// All faults end, everything frozen thaws, and in the end reality matches what is wanted.
     pub(super) fn calm(&mut self) {
         (self.fault, self.lags, self.stale, self.keeps_node) = (None, false, None, false);
+        self.node_watch = NodeWatch::default();
         self.down_until = self.real;
         self.live.holds.clear();
         for act in [
@@ -265,8 +278,10 @@ impl World {
             Act::Refuse(false),
             Act::Budget(false),
             Act::Stuck(false),
+            Act::Slow(false),
             Act::Label(false),
             Act::Served(true),
+            Act::Speak(Speaks::V1Beta2),
             Act::Foreign(false),
             Act::PauseCluster(false),
             Act::PauseObject(false),

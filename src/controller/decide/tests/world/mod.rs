@@ -1,14 +1,16 @@
 //! Simulated weeks of one ScheduledMachine: the laws of the core, under random edits and faults.
 //!
 //! `model` is the API servers and Cluster API, `pods` what runs on the Node, `shell` is the pass with everything that can
-//! go wrong in it, `retries` what follows one that failed, `laws` says what must hold at every step, `holds` makes holds, and this file deals the cards.
+//! go wrong in it, `sights` is what it is shown, `retries` what follows one that failed, `laws` says what must hold at every step, `holds` makes holds, and this file deals the cards.
 
+mod found;
 mod holds;
 mod laws;
 mod model;
 mod pods;
 mod retries;
 mod shell;
+mod sights;
 mod taints;
 mod told;
 
@@ -19,6 +21,7 @@ use super::given::t;
 use crate::api::machine_hold::HoldState;
 use holds::{HowHeld, held, holds};
 use shell::{Fault, How};
+use sights::Speaks;
 use taints::Stranger;
 
 /// What happens to the world between two stretches of time.
@@ -41,8 +44,12 @@ enum Act {
     Pods(usize),
     Budget(bool),
     Stuck(bool),
+    Slow(bool),
     Label(bool),
     Served(bool),
+    Speak(Speaks),
+    /// The watch of Nodes stands still for so many seconds.
+    Stick(i64),
     Fail(Fault),
     Lag,
     Hold(HowHeld),
@@ -125,8 +132,12 @@ fn acts() -> impl Strategy<Value = Act> {
         4 => (1..20_usize).prop_map(Act::Pods),
         1 => any::<bool>().prop_map(Act::Budget),
         1 => any::<bool>().prop_map(Act::Stuck),
+        1 => any::<bool>().prop_map(Act::Slow),
         1 => prop::bool::weighted(0.2).prop_map(Act::Label),
         1 => any::<bool>().prop_map(Act::Served),
+        1 => prop::sample::select(vec![Speaks::V1Beta2, Speaks::V1Beta2, Speaks::V1Beta1, Speaks::Another, Speaks::Nothing])
+            .prop_map(Act::Speak),
+        2 => (1..20_i64).prop_map(Act::Stick),
         1 => (-300..=0_i64).prop_map(Act::Clock),
         2 => taints::strangers().prop_map(Act::Stranger),
     ]

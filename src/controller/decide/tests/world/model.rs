@@ -10,7 +10,9 @@ use super::laws::Truth;
 use super::pods::PodWorld;
 use super::retries::Held;
 use super::shell::Fault;
+use super::sights::{NodeWatch, Speaks};
 use crate::api::names;
+use crate::api::status::ScheduledMachineStatus;
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, Machine};
 use crate::controller::decide::tests::given::{HOST, SM, says, spec};
@@ -60,8 +62,12 @@ pub(super) struct World {
     pub(super) exists: bool,
     pub(super) live: Shown,
     pub(super) status: Value,
+    /// The same, read.
+    pub(super) read: ScheduledMachineStatus,
     pub(super) is_reachable: bool,
     pub(super) is_served: bool,
+    pub(super) speaks: Speaks,
+    pub(super) node_watch: NodeWatch,
     pub(super) keeps_node: bool,
     /// A webhook, or a right that somebody took away: Machines are neither edited nor deleted by the controller.
     pub(super) is_refusing: bool,
@@ -121,8 +127,11 @@ impl World {
             exists: true,
             live,
             status: json!({}),
+            read: ScheduledMachineStatus::default(),
             is_reachable: true,
             is_served: true,
+            speaks: Speaks::V1Beta2,
+            node_watch: NodeWatch::default(),
             keeps_node: false,
             is_refusing: false,
             ours: BTreeSet::new(),
@@ -195,9 +204,12 @@ impl World {
             }
             Act::Pods(count) => self.schedule_pods(count),
             Act::Budget(blocks) => self.pods.budget = blocks,
+            Act::Slow(slow) => self.pods.slow = slow,
             Act::Stuck(stuck) => self.pods.stuck = stuck,
             Act::Label(labelled) => self.pods.labelled = labelled,
             Act::Served(served) => self.is_served = served,
+            Act::Speak(speaks) => self.speak(speaks),
+            Act::Stick(seconds) => self.stick(seconds),
             Act::Fail(fault) => self.fault = Some(fault),
             Act::Lag => self.lags = true,
             Act::Hold(how) => self.hold(&how),
@@ -261,7 +273,7 @@ impl World {
     }
 
     /// Its finalizer taken off by hand: the collector takes its parts, the Node stays.
-    fn vanish(&mut self) {
+    pub(super) fn vanish(&mut self) {
         let at = self.after(COLLECT);
         let Some(host) = self.live.host.take() else { return };
         for part in self.live.parts.values_mut() {
@@ -290,10 +302,11 @@ impl World {
     pub(super) fn next_event(&self) -> Option<Timestamp> {
         let host = self.live.host.as_ref().and_then(|host| host.next).filter(|_| !self.is_capi_paused());
         let parts = self.live.parts.values().filter_map(|part| part.gone_at).min();
-        let pods = self.pods.live.iter().filter_map(|live| live.ends_at).min();
+        let pods = self.next_pod_event();
         let going = self.live.cluster.as_ref().is_some_and(|cluster| cluster.deleting);
         let ends = (going && self.live.host.is_none()).then_some(self.real);
-        [host, parts, pods, self.cluster_back_at, ends].into_iter().flatten().min()
+        let watch = self.catches_up_at();
+        [host, parts, pods, self.cluster_back_at, ends, watch].into_iter().flatten().min()
     }
 
     /// Lets happen what is due; true if anything did.
@@ -319,6 +332,7 @@ impl World {
             happened = true;
         }
         happened |= self.pods_happen();
+        happened |= self.catches_up();
         if happened {
             if std::mem::take(&mut self.lags) {
                 self.stale = Some(before);

@@ -10,10 +10,12 @@ use crate::controller::effect::{Decision, PodEdit};
 use crate::controller::report::Failure;
 use crate::controller::snapshot::pods::{Attempt, Outcome, Pod, Pods, Verb};
 
-/// Seconds that an evicted pod takes to end.
+/// Seconds that an evicted pod takes to end, and that an answer takes where somebody is slow.
 const GRACE: i64 = 30;
+const ANSWER: i64 = 3;
 
 /// On the Node and in the controller's memory.
+#[expect(clippy::struct_excessive_bools, reason = "much may go wrong")]
 #[derive(Debug, Default)]
 pub(super) struct PodWorld {
     pub(super) live: Vec<LivePod>,
@@ -23,9 +25,20 @@ pub(super) struct PodWorld {
     pub(super) stuck: bool,
     /// They carry Cluster API's label.
     pub(super) labelled: bool,
+    /// Nobody answers at once whether a pod may go.
+    pub(super) slow: bool,
     tried: HashMap<String, Attempt>,
+    /// Not answered yet, by the pod's uid.
+    underway: HashMap<String, Asked>,
     /// Since when the controller asks, and whether the list has come.
     asked: Option<(Timestamp, bool)>,
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    edit: PodEdit,
+    verb: Verb,
+    answered_at: Timestamp,
 }
 
 #[derive(Clone, Debug)]
@@ -38,6 +51,7 @@ impl PodWorld {
     /// The controller was restarted.
     pub(super) fn forget(&mut self) {
         self.tried.clear();
+        self.underway.clear();
         self.asked = None;
     }
 }
@@ -63,6 +77,7 @@ impl World {
                 let pods = self.pods.live.iter().map(|live| {
                     let mut pod = live.pod.clone();
                     pod.tried = self.pods.tried.get(&pod.uid).cloned();
+                    pod.underway = self.pods.underway.get(&pod.uid).map(|asked| asked.verb);
                     if self.pods.labelled {
                         pod.labels.insert(crate::api::names::LABEL_POD_DRAIN.to_owned(), "skip".to_owned());
                     }
@@ -96,27 +111,57 @@ impl World {
         }
     }
 
-    pub(super) fn evict(&mut self, edit: &PodEdit) -> Result<(), Failure> {
+    pub(super) fn make_go(&mut self, edit: &PodEdit, verb: Verb) -> Result<(), Failure> {
         if !self.is_reachable {
             return Err(refused("NotConnected"));
         }
-        let outcome = if self.pods.budget {
-            Outcome::Refused { budgets: vec!["web".to_owned()] }
+        let out = self.pods.underway.get(&edit.uid).map(|asked| asked.verb);
+        let is_hurried = out == Some(Verb::Evict) && verb == Verb::Delete;
+        assert!(out.is_none() || is_hurried, "{verb:?} of {edit:?} while {out:?} is out");
+        self.pods.underway.remove(&edit.uid);
+        if self.pods.slow {
+            let asked = Asked { edit: edit.clone(), verb, answered_at: self.after(ANSWER) };
+            self.pods.underway.insert(edit.uid.clone(), asked);
         } else {
-            self.end(edit, GRACE);
-            Outcome::Accepted
-        };
-        self.tried(edit, Verb::Evict, outcome);
+            self.answer(edit, verb);
+        }
         Ok(())
     }
 
-    pub(super) fn delete_pod(&mut self, edit: &PodEdit) -> Result<(), Failure> {
-        if !self.is_reachable {
-            return Err(refused("NotConnected"));
+    /// True if an answer has come that took its time.
+    fn answers_come(&mut self) -> bool {
+        let now = self.real;
+        let due: Vec<Asked> = self
+            .pods
+            .underway
+            .extract_if(|_, asked| asked.answered_at <= now)
+            .map(|(_, asked)| asked)
+            .collect();
+        for asked in &due {
+            self.answer(&asked.edit, asked.verb);
         }
-        self.end(edit, 1);
-        self.tried(edit, Verb::Delete, Outcome::Accepted);
-        Ok(())
+        !due.is_empty()
+    }
+
+    pub(super) fn next_pod_event(&self) -> Option<Timestamp> {
+        let ends = self.pods.live.iter().filter_map(|live| live.ends_at);
+        ends.chain(self.pods.underway.values().map(|asked| asked.answered_at)).min()
+    }
+
+    fn answer(&mut self, edit: &PodEdit, verb: Verb) {
+        let outcome = match verb {
+            _ if !self.is_reachable => Outcome::Failed { message: "no answer".to_owned() },
+            Verb::Evict if self.pods.budget => Outcome::Refused { budgets: vec!["web".to_owned()] },
+            Verb::Evict => {
+                self.end(edit, GRACE);
+                Outcome::Accepted
+            }
+            Verb::Delete => {
+                self.end(edit, 1);
+                Outcome::Accepted
+            }
+        };
+        self.tried(edit, verb, outcome);
     }
 
     fn end(&mut self, edit: &PodEdit, grace: i64) {
@@ -136,11 +181,12 @@ impl World {
 
     /// Pods end, and go with their Node; true if any did.
     pub(super) fn pods_happen(&mut self) -> bool {
+        let answered = self.answers_come();
         let (now, count) = (self.real, self.pods.live.len());
         if self.live.node.is_none() {
             self.pods.live.clear();
         }
         self.pods.live.retain(|live| live.ends_at.is_none_or(|at| at > now));
-        self.pods.live.len() != count
+        answered || self.pods.live.len() != count
     }
 }

@@ -9,7 +9,7 @@ use crate::api::names;
 use crate::api::status::{ObjectRef, ScheduledMachineStatus};
 use crate::capi::kinds::Role;
 use crate::capi::machine::{DeletionLimits, Machine};
-use crate::capi::version::{Capi, Version};
+use crate::capi::version::Version;
 use crate::controller::attempt::describe;
 use crate::controller::decide::decide;
 use crate::controller::decide::tests::given::{SM, child};
@@ -17,6 +17,7 @@ use crate::controller::effect::{Effect, NodeEdit};
 use crate::controller::error::Class;
 use crate::controller::parts;
 use crate::controller::report::{Failure, Made, Report};
+use crate::controller::snapshot::pods::Verb;
 use crate::controller::snapshot::{ChildObject, Node, Service, Snapshot};
 use crate::controller::status::{derive, patch};
 use crate::workload::Reach;
@@ -55,7 +56,7 @@ pub(super) fn refused(reason: &'static str) -> Failure {
 impl World {
     pub(super) fn snapshot(&self, shown: &Shown) -> Snapshot {
         let target = shown.target.clone();
-        let status: ScheduledMachineStatus = serde_json::from_value(self.status.clone()).unwrap();
+        let status = self.read.clone();
         let look = |(role, _, kind, is_wanted): (Role, String, String, bool)| {
             let mut child = child(role, &kind, is_wanted);
             if self.is_served {
@@ -67,30 +68,33 @@ impl World {
             child
         };
         let children = parts::kinds(&target, &status).into_iter().map(look).collect();
-        let machine = shown.host.as_ref().map(|host| host.machine.clone());
+        let host = shown.host.as_ref().filter(|_| self.is_spoken());
+        let cluster = shown.cluster.as_ref().filter(|_| self.is_spoken());
+        let machine = host.map(|host| host.machine.clone());
         let named = machine.as_ref().and_then(|machine| machine.node.clone());
         let named = named.or_else(|| status.node_ref.as_ref().map(|node| node.name.clone()));
-        let has_cluster = shown.cluster.is_some();
+        let has_cluster = cluster.is_some();
+        let node = named.filter(|_| has_cluster).and_then(|_| self.node_shown(shown));
         Snapshot {
-            capi: Capi::Served(Version::V1Beta2),
+            capi: self.speaks.capi(),
             now: self.wall(),
             object: shown.object.clone(),
             target,
             status,
             holds_unread: None,
             holds: shown.holds.clone(),
-            cluster: shown.cluster.clone(),
+            cluster: cluster.cloned(),
             machine,
             children,
-            node: named.filter(|_| has_cluster).and_then(|_| shown.node.clone()),
+            is_node_behind: self.is_behind(node.as_ref()),
+            node,
             rivals: vec![],
-            reach: match (has_cluster, self.is_reachable) {
+            reach: match (has_cluster && self.has_listed(), self.is_reachable) {
                 (false, _) => Reach::Connecting,
                 (true, true) => Reach::Connected,
                 (true, false) => Reach::Unreachable("no route".to_owned()),
             },
             waits_for_turn: false,
-            is_node_behind: false,
             pods_asked_at: self.pods_asked_at(),
             pods: self.pods_seen(),
             drain_rules: Some(Vec::new()),
@@ -103,6 +107,9 @@ impl World {
         let shown = self.stale.take().unwrap_or_else(|| self.live.clone());
         let snapshot = self.snapshot(&shown);
         let decision = decide(&snapshot);
+        if self.awaits_its_node(&snapshot, &decision) {
+            return Pass::Held;
+        }
         let attempt = describe(&snapshot, &"", &decision);
         if self.is_held(&attempt, decision.wake) {
             return Pass::Held;
@@ -150,18 +157,14 @@ impl World {
             Some(How::FailBefore) => return Pass::Moved,
             Some(How::FailAfter | How::DieAfter) | None => {}
         }
-        let after = serde_json::to_value(derive(&snapshot, &decision, &report)).unwrap();
-        times_are_true(&snapshot, &self.status, &after);
-        let change = patch(&self.status, &after);
-        if let Some(change) = &change {
-            merge(&mut self.status, change);
-            assert_eq!(self.status, after, "a merge patch of the difference");
-        }
+        let after = derive(&snapshot, &decision, &report);
+        times_are_true(&snapshot, &after);
+        let changes = after != snapshot.status && self.write(&after);
         if report.failure.is_some() || report.node_failure.is_some() {
-            return self.failed(attempt, decision.wake, change.is_some());
+            return self.failed(attempt, decision.wake, changes);
         }
         self.held = None;
-        if change.is_some() || !decision.effects.is_empty() {
+        if changes || !decision.effects.is_empty() {
             return Pass::Moved;
         }
         self.at_rest(&snapshot, &decision);
@@ -173,12 +176,23 @@ impl World {
         Pass::Rest
     }
 
+    /// Whether anything is written.
+    fn write(&mut self, after: &ScheduledMachineStatus) -> bool {
+        let after = serde_json::to_value(after).unwrap();
+        let Some(change) = patch(&self.status, &after) else { return false };
+        merge(&mut self.status, &change);
+        assert_eq!(self.status, after, "a merge patch of the difference");
+        self.read = serde_json::from_value(after).unwrap();
+        true
+    }
+
     fn refuses(&self, effect: &Effect) -> bool {
         self.is_refusing && matches!(effect, Effect::PatchMachine { .. } | Effect::DeleteMachine { .. })
     }
 
     fn died(&mut self) -> Pass {
         self.pods.forget();
+        self.relists();
         self.held = None;
         Pass::Moved
     }
@@ -195,7 +209,9 @@ impl World {
                 return self.create_part(*role, resource, object).map(Some);
             }
             Effect::CreateMachine(object) => return self.create_machine(object, snapshot).map(Some),
-            Effect::PatchMachine { uid, patch } => return self.patch_machine(uid, patch).map(|()| None),
+            Effect::PatchMachine { uid, patch } => {
+                return self.patch_machine(uid, patch, snapshot.capi.version()).map(|()| None);
+            }
             // Parts of the simulated world always carry their labels.
             Effect::PatchChild { .. } => unreachable!("a part without labels"),
             Effect::DeleteMachine { uid } => {
@@ -223,8 +239,8 @@ impl World {
                 };
                 return self.edit_node(node, edit).map(|()| None);
             }
-            Effect::Evict(pod) => return self.evict(pod).map(|()| None),
-            Effect::DeletePod(pod) => return self.delete_pod(pod).map(|()| None),
+            Effect::Evict(pod) => return self.make_go(pod, Verb::Evict).map(|()| None),
+            Effect::DeletePod(pod) => return self.make_go(pod, Verb::Delete).map(|()| None),
             Effect::Taint(edit) => return self.taint(edit).map(|()| None),
             Effect::DeleteNode(edit) => {
                 self.live.node = self.live.node.take().filter(|node| node.uid != edit.uid);
@@ -296,7 +312,7 @@ impl World {
         Ok((Made::Machine, reference("cluster.x-k8s.io/v1beta2", "Machine", &uid)))
     }
 
-    fn patch_machine(&mut self, uid: &str, patch: &Value) -> Result<(), Failure> {
+    fn patch_machine(&mut self, uid: &str, patch: &Value, version: Version) -> Result<(), Failure> {
         let Some(host) = self.live.host.as_mut() else { return Ok(()) };
         let machine = &mut host.machine;
         let read = patch.pointer("/metadata/resourceVersion").and_then(Value::as_str);
@@ -315,13 +331,8 @@ impl World {
             let controllers = machine.owners.iter().filter(|owner| owner.controller == Some(true));
             assert!(controllers.count() <= 1, "the server refuses two controllers");
         }
-        if let Some(limits) = patch.pointer("/spec/deletion") {
-            let seconds = |name: &str| limits[name].as_u64();
-            machine.limits = DeletionLimits {
-                drain: seconds("nodeDrainTimeoutSeconds"),
-                volume_detach: seconds("nodeVolumeDetachTimeoutSeconds"),
-                node_deletion: seconds("nodeDeletionTimeoutSeconds"),
-            };
+        if patch.get("spec").is_some() {
+            machine.limits = DeletionLimits::decode(patch, version);
         }
         self.hasten();
         self.touch();
@@ -339,6 +350,7 @@ impl World {
         }
         change(node);
         node.resource_version = version;
+        self.wrote_node();
         Ok(())
     }
 }

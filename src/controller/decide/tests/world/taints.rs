@@ -130,6 +130,7 @@ impl World {
         node.applied_taints.clone_from(&edit.record);
         node.has_annotations = node.applied_taints.is_some();
         node.resource_version = version;
+        self.wrote_node();
         Ok(())
     }
 

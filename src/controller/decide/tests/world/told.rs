@@ -1,32 +1,31 @@
 //! What the status says: never stale, and times that change only where something did.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::model::World;
+use crate::api::status::ScheduledMachineStatus;
 use crate::controller::decide::tests::kstatus::reading::verdict;
 use crate::controller::snapshot::Snapshot;
 
 /// Kubernetes' own times have no fraction.
-fn second(at: Timestamp) -> Value {
-    json!(Timestamp::from_second(at.as_second()).unwrap())
+fn second(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap()
 }
 
 /// Each condition is of today's generation, and its time is that of its last change of status.
-pub(super) fn times_are_true(snapshot: &Snapshot, before: &Value, after: &Value) {
-    let none = Vec::new();
-    let list = |status: &'_ Value| status["conditions"].as_array().unwrap_or(&none).clone();
-    let old = list(before);
-    for said in list(after) {
-        assert_eq!(said["observedGeneration"], json!(snapshot.object.generation), "{said}");
-        let was = old.iter().find(|was| was["type"] == said["type"]);
-        let since = match was.filter(|was| was["status"] == said["status"]) {
-            Some(was) => was["lastTransitionTime"].clone(),
+pub(super) fn times_are_true(snapshot: &Snapshot, after: &ScheduledMachineStatus) {
+    let generation = Some(snapshot.object.generation);
+    for said in &after.conditions {
+        assert_eq!(said.observed_generation, generation, "{said:?}");
+        let was = snapshot.status.conditions.iter().find(|was| was.type_ == said.type_);
+        let since = match was.filter(|was| was.status == said.status) {
+            Some(was) => was.last_transition_time.0,
             None => second(snapshot.now),
         };
-        assert_eq!(said["lastTransitionTime"], since, "{said} after {was:?}");
+        assert_eq!(said.last_transition_time.0, since, "{said:?} after {was:?}");
     }
-    assert_eq!(after["observedGeneration"], json!(snapshot.object.generation));
+    assert_eq!(after.observed_generation, generation);
 }
 
 impl World {

@@ -1,0 +1,153 @@
+//! What the dice found, kept: each was a life that ended otherwise than it should, or a law that asked too much.
+
+use serde_json::json;
+
+use super::Act;
+use super::holds::held;
+use super::model::World;
+use super::sights::Speaks;
+use crate::api::machine_hold::HoldState;
+use crate::api::names;
+use crate::controller::decide::tests::given::t;
+
+/// From 08:00 on; the window opens at 09:00.
+fn lived(acts: Vec<Act>) -> World {
+    let mut world = World::new(t("08:00"));
+    for act in acts {
+        world.act(act);
+    }
+    world
+}
+
+fn unreadable() -> Act {
+    Act::Edit("/schedule", json!({"timezone": "Mars/Base"}))
+}
+
+fn is_deleted(world: &World) -> bool {
+    world.live.host.as_ref().is_none_or(|host| host.machine.deleted_at.is_some())
+}
+
+/// Its DELETE is sent, and nothing says that its drain be left out.
+fn is_left_to_cluster_api(world: &World) -> bool {
+    let machine = &world.live.host.as_ref().unwrap().machine;
+    machine.deleted_at.is_some() && !machine.annotations.contains_key(names::ANNOTATION_EXCLUDE_DRAIN)
+}
+
+/// The promise was made to the Machine that stood. The law took it for one to whatever stands.
+#[test]
+fn under_an_unreadable_schedule_a_machine_that_a_hold_made_leaves_with_the_hold() {
+    for between in [vec![], vec![held(HoldState::AsIs, false), Act::Wait(1)]] {
+        let mut acts = vec![Act::Wait(3660), unreadable()];
+        acts.extend(between);
+        acts.extend([held(HoldState::Active, false), Act::DeleteMachine, Act::Wait(400)]);
+        let mut world = lived(acts);
+        assert!(!is_deleted(&world), "made anew by the hold: {:#}", world.status);
+        world.live.holds.clear();
+        // Looks again.
+        world.act(Act::Reach(true));
+        assert_eq!(world.status["decision"]["state"], "Inactive");
+        assert!(!is_deleted(&world), "gracefully");
+        world.act(Act::Wait(301));
+        assert!(is_deleted(&world), "{:#}", world.status);
+        world.calm();
+    }
+}
+
+/// What could not be read counted as not lent, and the end that had been promised was forgotten.
+#[test]
+fn a_promised_end_stands_while_machines_cannot_be_read() {
+    let mut world = lived(vec![Act::Wait(3660), Act::Speak(Speaks::Another), Act::Wait(60), unreadable()]);
+    let until_end = t("18:00").as_second() - world.real.as_second();
+    assert_eq!(world.status["nextCleanup"], json!(t("18:00")), "{:#}", world.status);
+    world.act(Act::Wait(3600));
+    world.act(Act::Speak(Speaks::V1Beta2));
+    assert_eq!((&world.status["phase"], is_deleted(&world)), (&json!("Active"), false), "{:#}", world.status);
+    world.act(Act::Wait(until_end - 3600 + 301));
+    assert!(is_deleted(&world), "{:#}", world.status);
+    world.calm();
+}
+
+#[test]
+fn a_freeze_lets_stay_what_is_in_and_cannot_be_read() {
+    let mut world = lived(vec![Act::Wait(3660), Act::Speak(Speaks::Another), held(HoldState::NoNew, false)]);
+    assert_eq!(world.status["decision"]["state"], "Active", "{:#}", world.status);
+    world.act(Act::Wait(600));
+    world.act(Act::Speak(Speaks::V1Beta1));
+    assert!(!is_deleted(&world));
+    world.calm();
+}
+
+/// It had been on its way out before.
+#[test]
+fn a_promise_that_was_renewed_while_machines_cannot_be_read_stands() {
+    let hours =
+        |hours: &str| Act::Edit("/schedule", json!({"daysOfWeek": ["mon-fri"], "hoursOfDay": [hours]}));
+    let mut world = lived(vec![
+        Act::Wait(3660),
+        hours("22-6"),
+        Act::Speak(Speaks::Another),
+        Act::Wait(5),
+        hours("0-23"),
+        unreadable(),
+        Act::Wait(600),
+    ]);
+    assert_eq!(world.status["decision"]["state"], "Active", "{:#}", world.status);
+    world.act(Act::Speak(Speaks::V1Beta2));
+    world.act(Act::Wait(600));
+    assert!(!is_deleted(&world), "{:#}", world.status);
+    world.calm();
+}
+
+/// Its Node was forgotten with it, and joined the next Machine with a taint of ours that nobody knew any more.
+#[test]
+fn a_node_that_outlives_cluster_api_itself_goes_before_the_next_machine_comes() {
+    let taint =
+        |value: &str| Act::Edit("/nodeTaints", json!([{"key": "a", "value": value, "effect": "NoSchedule"}]));
+    let mut world = lived(vec![taint("1"), Act::Wait(3660), Act::Speak(Speaks::Nothing), Act::Wait(60)]);
+    let former = world.live.node.as_ref().unwrap().uid.clone();
+    world.act(taint("2"));
+    world.act(Act::Speak(Speaks::V1Beta2));
+    world.act(Act::Wait(120));
+    let node = world.live.node.as_ref().unwrap();
+    assert_ne!(node.uid, former);
+    assert_eq!(node.taints[0].value.as_deref(), Some("2"), "{node:?}");
+    world.calm();
+}
+
+/// The cordon is written and never shown: after ten seconds Cluster API is asked to drain, and may.
+#[test]
+fn a_watch_that_stands_still_leaves_the_drain_to_cluster_api() {
+    let mut world = lived(vec![
+        Act::Edit("/gracefulShutdownTimeout", json!("0s")),
+        Act::Wait(3660),
+        Act::Pods(1),
+        Act::Stick(30),
+        Act::DeleteObject,
+        Act::Wait(9),
+    ]);
+    assert!(!is_deleted(&world));
+    world.act(Act::Wait(3));
+    assert!(is_left_to_cluster_api(&world));
+    world.calm();
+}
+
+/// It could not be cordoned in time, and its DELETE is refused; that it can be reached again changes nothing.
+#[test]
+fn what_was_left_to_cluster_api_stays_so_when_the_node_comes_back() {
+    let mut world = lived(vec![
+        held(HoldState::Active, false),
+        Act::Wait(60),
+        Act::Pods(1),
+        Act::Refuse(true),
+        Act::Reach(false),
+        held(HoldState::Inactive, false),
+        Act::Wait(320),
+        Act::Reach(true),
+        Act::Wait(10),
+    ]);
+    assert!(!is_deleted(&world), "refused");
+    world.act(Act::Refuse(false));
+    world.act(Act::Wait(10));
+    assert!(is_left_to_cluster_api(&world));
+    world.calm();
+}
