@@ -71,7 +71,7 @@ async fn a_machine_comes_is_bounded_anew_and_goes_in_v1beta1() {
     world.until_nothing_left(&name).await;
 
     let calls = world.calls();
-    let (machines, parts) = (calls.on("machines"), calls.on("stubmachines"));
+    let (machines, parts) = (calls.on("machines").accepted(), calls.on("stubmachines"));
     assert!(machines.iter().all(|call| call.uri.contains("/v1beta1/")), "{machines}");
     assert_eq!((machines.verb("create").len(), machines.verb("delete").len()), (1, 1), "{machines}");
     assert_eq!(machines.verb("patch").len(), 1, "{machines}");

@@ -1,6 +1,5 @@
 //! Holds: a person's word over the timetable, on time, and what it costs.
 
-
 use jiff::{SignedDuration, Timestamp};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -88,7 +87,7 @@ fn silent(world: &World, from: Timestamp, to: Timestamp) {
 async fn an_inactive_hold_gives_the_machine_back_gracefully_and_its_deletion_returns_it_at_once() {
     let world = World::start("held-off").await;
     let name = world.tenant.unique("ws");
-    world.create(&name, json!({"gracefulShutdownTimeout": "3s"})).await;
+    world.create(&name, json!({"gracefulShutdownTimeout": "8s"})).await;
     world.until_settled(&name, "Active").await;
     let made = hold(&world, "mine", json!({"scheduledMachine": name, "state": "Inactive"})).await;
 

@@ -130,7 +130,7 @@ async fn kubectl_wait_for_ready_returns_for_machines_that_are_rightly_off_and_st
             Command::new(kubectl)
                 .arg("--kubeconfig")
                 .arg(kubeconfig)
-                .args(["wait", "--for=condition=Ready", "--timeout=60s", "-n", &namespace, &machine])
+                .args(["wait", "--for=condition=Ready", "--timeout=150s", "-n", &namespace, &machine])
                 .output()
                 .unwrap()
         });

@@ -10,7 +10,7 @@ use crate::harness::{eventually, pass_until};
 use crate::world::{PATIENCE, World, instant, said, uid};
 
 const PAUSED: &str = "cluster.x-k8s.io/paused";
-const GRACE: SignedDuration = SignedDuration::from_secs(6);
+const GRACE: SignedDuration = SignedDuration::from_secs(15);
 
 async fn pause_cluster(world: &World, paused: Value) {
     let patch = Patch::Merge(json!({"spec": {"paused": paused}}));
@@ -67,7 +67,7 @@ async fn a_paused_machine_is_not_touched_and_the_thaw_begins_its_grace_anew() {
     let world = World::start("paused").await;
     let name = world.tenant.unique("ws");
     leaving(&world, &name).await;
-    world.edit(&name, json!({"paused": true, "gracefulShutdownTimeout": "6s"})).await;
+    world.edit(&name, json!({"paused": true, "gracefulShutdownTimeout": "15s"})).await;
     let paused = world.until(&name, "paused", |sm| said(sm, "Ready").0 == "Paused").await;
     let since = Timestamp::now();
     let status = &paused.data["status"];
@@ -93,7 +93,7 @@ async fn under_a_paused_cluster_nothing_is_written_but_that() {
     let paused = world.until(&name, "blocked", blocked).await;
     let since = Timestamp::now();
     assert!(said(&paused, "Ready").1.contains(&format!("paused Cluster {}", world.tenant.cluster)));
-    world.edit(&name, json!({"gracefulShutdownTimeout": "6s"})).await;
+    world.edit(&name, json!({"gracefulShutdownTimeout": "15s"})).await;
     world.until(&name, "seen", |sm| sm.data["status"]["observedGeneration"] == 3).await;
     // Born under the pause: not even a finalizer.
     let late = world.tenant.unique("ws");
@@ -116,7 +116,7 @@ async fn under_a_paused_cluster_nothing_is_written_but_that() {
 async fn a_paused_object_is_left_alone_also_while_it_is_being_deleted() {
     let world = World::start("object-paused").await;
     let name = world.tenant.unique("ws");
-    world.create(&name, json!({"gracefulShutdownTimeout": "6s"})).await;
+    world.create(&name, json!({"gracefulShutdownTimeout": "15s"})).await;
     let lent = world.until_settled(&name, "Active").await;
     annotate(&world, &name, json!("")).await;
     let blocked = |sm: &DynamicObject| said(sm, "Ready").0 == "BlockedByPause";

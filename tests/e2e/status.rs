@@ -10,10 +10,13 @@ use crate::harness::refusal::refuse_creates;
 use crate::harness::{gone, pass_until};
 use crate::world::{PATIENCE, World, between, closed, instant, is_true, minute_ahead, open, said, uid};
 
+/// What is done at an edge comes milliseconds after it, on a machine that has nothing else to do.
+const ON_THE_EDGE: SignedDuration = SignedDuration::from_secs(5);
+
 #[tokio::test]
 async fn the_timetable_is_told_to_the_minute_whatever_rule_decides() {
     let world = World::start("told").await;
-    let opens = minute_ahead(SignedDuration::from_secs(15));
+    let opens = minute_ahead(SignedDuration::from_secs(30));
     let closes = opens + SignedDuration::from_mins(1);
     let mut objects = Vec::new();
     for (over, reason) in [
@@ -29,7 +32,12 @@ async fn the_timetable_is_told_to_the_minute_whatever_rule_decides() {
     }
     for (name, reason) in &objects {
         let before = world
-            .until(name, "settled", |sm| is_true(sm, "Ready") && sm.data["status"]["inSchedule"] == false)
+            .until(name, "settled", |sm| {
+                // The connection may open last, and its word is a write of its own.
+                is_true(sm, "Ready")
+                    && is_true(sm, "WorkloadReachable")
+                    && sm.data["status"]["inSchedule"] == false
+            })
             .await;
         assert_eq!(said(&before, "Ready").0, *reason);
         assert_eq!(instant(&before, "/status/nextActivation"), Some(opens));
@@ -59,10 +67,7 @@ async fn the_timetable_is_told_to_the_minute_whatever_rule_decides() {
         assert_eq!(at.len(), 2, "{writes}");
         for (at, edge) in at.iter().zip([opens, closes]) {
             let late = at.duration_since(edge);
-            assert!(
-                !late.is_negative() && late < SignedDuration::from_secs(2),
-                "{late:#} after the edge: {writes}"
-            );
+            assert!(!late.is_negative() && late < ON_THE_EDGE, "{late:#} after the edge: {writes}");
         }
     }
 }
@@ -86,10 +91,7 @@ async fn a_machine_that_cannot_be_made_still_turns_at_the_edge() {
     for resource in ["stubmachines", "stubconfigs"] {
         let deleted = calls.on(resource).verb("delete");
         let late = deleted.iter().next().unwrap().received.duration_since(closes);
-        assert!(
-            !late.is_negative() && late < SignedDuration::from_secs(2),
-            "{late:#} after the edge: {deleted}"
-        );
+        assert!(!late.is_negative() && late < ON_THE_EDGE, "{late:#} after the edge: {deleted}");
     }
     let tries = calls.on("machines").verb("create");
     assert!((3..=12).contains(&tries.len()), "{tries}");

@@ -26,7 +26,7 @@ async fn ten_at_one_edge(name: &str) -> (World, FaultProxy, Vec<String>, Timesta
     let (tenant, user, proxy, setup) = World::prepare_through(name).await;
     proxy.delay(SLOW, |entry| entry.method == Method::POST && entry.path.contains("/machines?"));
     let world = World::with(tenant, user, setup.arg("--max-concurrent-creates").arg("2").start());
-    let opens = minute_ahead(SignedDuration::from_secs(20));
+    let opens = minute_ahead(SignedDuration::from_secs(45));
     let window = between(opens, opens + SignedDuration::from_hours(1));
     let mut machines: Vec<(u8, String)> =
         PRIORITIES.iter().map(|priority| (*priority, world.tenant.unique("ws"))).collect();

@@ -56,7 +56,7 @@ async fn a_budget_holds_the_machine_until_it_lets_the_pod_go() {
     yard.release("keep").await;
     let deletion = yard.deletion().await;
     assert!(deletion.received > released);
-    assert!(deletion.received.duration_since(released) < SignedDuration::from_secs(10), "noticed soon");
+    assert!(deletion.received.duration_since(released) < ROUND, "noticed soon");
     assert_eq!(yard.evictions().named("kept").accepted().len(), 1, "{}", yard.evictions());
     assert!(yard.evictions_by_capi().is_empty());
     yard.world.until_settled(&yard.name, "Inactive").await;
@@ -72,7 +72,7 @@ async fn when_the_time_is_over_the_machine_goes_and_the_time_is_not_spent_twice(
     let ends = instant(&yard.until_draining().await, "/status/leaving/drainEndsAt").unwrap();
     let deletion = yard.deletion().await;
     assert!(deletion.received >= ends, "{deletion} before {ends}");
-    assert!(deletion.received.duration_since(ends) < SignedDuration::from_secs(3), "{deletion} for {ends}");
+    assert!(deletion.received.duration_since(ends) < SignedDuration::from_secs(8), "{deletion} for {ends}");
     let machine = yard.world.tenant.machines().get_opt(&yard.name).await.unwrap();
     if let Some(machine) = machine {
         let annotations = machine.metadata.annotations.unwrap_or_default();
