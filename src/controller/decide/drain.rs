@@ -87,11 +87,9 @@ fn step<'a>(snapshot: &'a Snapshot, machine: &Machine, clock: &Clock) -> Step<'a
         // Asked for by this decision; if no event tells what became of it, the next look does.
         (Pods::Unasked, _) => return Step::Await { until: snapshot.now.saturating_add(NEXT_LOOK).ok() },
         (Pods::Known(pods), Some(node)) => (pods, node),
-        (Pods::Known(_), None) => return Step::HandOver,
-        (Pods::Awaited { since, .. }, _) => {
-            let until = patient_until(*since, snapshot.now);
-            return if until.is_some() { Step::Await { until } } else { Step::HandOver };
-        }
+        (Pods::Awaited { since, .. }, _) => return in_patience(*since, snapshot.now),
+        // The Nodes are not listed yet: after a restart the two lists come in any order.
+        (Pods::Known(_), None) => return in_patience(tried_since(snapshot, clock), snapshot.now),
     };
     let to_go: Vec<&Pod> = pods.iter().filter(|pod| is_waited_for(pod, node)).collect();
     if is_ordered_by_capi(snapshot, machine, &to_go) {
@@ -113,6 +111,12 @@ fn step<'a>(snapshot: &'a Snapshot, machine: &Machine, clock: &Clock) -> Step<'a
 fn patient_until(since: Timestamp, now: Timestamp) -> Option<Timestamp> {
     let until = since.saturating_add(PATIENCE).unwrap_or(since);
     (since <= now && now < until).then_some(until)
+}
+
+/// What is not seen yet is waited for, and not for long.
+fn in_patience<'a>(since: Timestamp, now: Timestamp) -> Step<'a> {
+    let until = patient_until(since, now);
+    if until.is_some() { Step::Await { until } } else { Step::HandOver }
 }
 
 /// Since when this process could have acted.

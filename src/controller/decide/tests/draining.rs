@@ -86,6 +86,18 @@ fn who_is_asked_to_go_and_who_is_waited_for() {
     }
 }
 
+/// A new process had listed the pods and not the Nodes, and left the drain to Cluster API.
+#[test]
+fn pods_that_are_listed_before_their_node_are_waited_with_and_not_for_long() {
+    let early = draining(vec![pod("a")]).with(|s| {
+        (s.reach, s.node, s.pods_asked_at) = (Reach::Connecting, None, Some(t("18:06")));
+    });
+    assert!(early.effects().is_empty(), "{:?}", early.effects());
+    assert_eq!(early.decide().pods_of.as_deref(), Some("ws-1"));
+    assert_eq!(early.decide().wake.after(t("18:06")).unwrap().as_secs(), 10);
+    assert!(early.at("2026-11-02T18:06:10Z").effects().contains(&"delete_machine"));
+}
+
 #[test]
 fn who_was_asked_and_not_answered_is_not_asked_again_and_keeps_a_place() {
     let out = |name: &str| Pod { underway: Some(Verb::Evict), ..pod(name) };
