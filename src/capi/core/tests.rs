@@ -218,10 +218,11 @@ async fn a_refusal_that_passes_in_a_moment_is_told_to_nobody() {
 async fn an_outage_of_what_is_known_says_nothing_new() {
     let mut fixture = fixture(&["v1beta2"], &["v1beta2"]);
     assert_eq!(version(&fixture.told().await), Some(Version::V1Beta2));
-    let mut server = fixture.server.lock().unwrap();
-    server.forbidden = Some("x-k8s.io");
-    server.open.clear();
-    drop(server);
+    {
+        let mut server = fixture.server.lock().unwrap();
+        server.forbidden = Some("x-k8s.io");
+        server.open.clear();
+    }
     sleep(Duration::from_secs(30)).await;
     assert_eq!(version(&fixture.core.view()), Some(Version::V1Beta2), "what was last known");
 }

@@ -79,7 +79,7 @@ fn the_kubeconfig_is_found_without_the_rest() {
 
 #[test]
 fn a_kubeconfig_reference_that_cannot_be_read_is_not_the_clusters_own() {
-    for unreadable in [json!("x"), json!({"key": "value"}), json!({"name": 7}), json!(["x"])] {
+    for unreadable in [json!("x"), json!({"key": "value"}), json!({"name": 7}), json!(7)] {
         let mut spec = good();
         spec["kubeconfigSecretRef"] = unreadable.clone();
         let target = Target::read(&spec);

@@ -13,8 +13,8 @@ fn node(given: Given, change: impl FnOnce(&mut Node)) -> Given {
     given.with(|s| change(s.node.as_mut().unwrap()))
 }
 
-fn claim(machine: &str, namespace: &str) -> Option<Claim> {
-    Some(Claim { machine: machine.to_owned(), namespace: Some(namespace.to_owned()) })
+fn claim(machine: &str, namespace: &str) -> Claim {
+    Claim { machine: machine.to_owned(), namespace: Some(namespace.to_owned()) }
 }
 
 /// The Machine went while its Node could not be seen; now it can be seen again.
@@ -41,7 +41,7 @@ fn a_node_is_ours_by_uid_or_by_the_provider_id_of_a_machine_that_is_there() {
     assert!(other_host.s.own_node().is_none());
     assert!(joined_again.with(|s| s.machine = None).s.own_node().is_none(), "another's, on the same host");
     // What an earlier run of somebody else left written on it says less than our Machine does, and more than the host.
-    let claimed = node(lent, |node| node.claimed_by = claim("ws-2", "lab"));
+    let claimed = node(lent, |node| node.claimed_by = Some(claim("ws-2", "lab")));
     assert!(claimed.s.own_node().is_some(), "our Machine names it");
     let unnamed = claimed.with(|s| s.machine.as_mut().unwrap().node = None);
     assert!(unnamed.s.own_node().is_none());
@@ -53,15 +53,20 @@ fn a_node_left_behind_goes_unless_somebody_else_has_it_now() {
     let before: Change = |node| node.created_at = Some(t("09:01"));
     let rows: [(&str, Given, Change, bool); 10] = [
         ("by its uid", left(), |_| {}, true),
-        ("by its uid, and our Machine's claim", left(), |node| node.claimed_by = claim("ws-1", "lab"), true),
+        (
+            "by its uid, and our Machine's claim",
+            left(),
+            |node| node.claimed_by = Some(claim("ws-1", "lab")),
+            true,
+        ),
         (
             "a claim without a namespace",
             left(),
             |node| node.claimed_by = Some(Claim { machine: "ws-1".into(), namespace: None }),
             true,
         ),
-        ("taken over by another Machine", left(), |node| node.claimed_by = claim("ws-2", "lab"), false),
-        ("by a namesake elsewhere", left(), |node| node.claimed_by = claim("ws-1", "office"), false),
+        ("taken over by another Machine", left(), |node| node.claimed_by = Some(claim("ws-2", "lab")), false),
+        ("by a namesake elsewhere", left(), |node| node.claimed_by = Some(claim("ws-1", "office")), false),
         ("made anew under its name", left(), |node| node.uid = "new".into(), false),
         ("never seen: there when the run ended", left_unseen(), before, true),
         ("never seen: came later", left_unseen(), |node| node.created_at = Some(t("18:10")), false),
@@ -69,7 +74,7 @@ fn a_node_left_behind_goes_unless_somebody_else_has_it_now() {
         (
             "never seen: another's",
             left_unseen(),
-            |node| (node.created_at, node.claimed_by) = (Some(t("09:01")), claim("ws-2", "lab")),
+            |node| (node.created_at, node.claimed_by) = (Some(t("09:01")), Some(claim("ws-2", "lab"))),
             false,
         ),
     ];
