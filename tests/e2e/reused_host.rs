@@ -72,12 +72,12 @@ async fn the_node_of_somebody_else_is_named_and_left_alone() {
 /// night's comes; then the way is mended.
 async fn is_lent_on(world: &World, day: &str, host: &str, secret: &str) {
     let tenant = &world.tenant;
-    let left = world.scheduled_machines().get(day).await.unwrap();
-    assert_eq!(left.data["status"]["nodeRef"]["name"], host, "remembered: nobody saw it go");
+    let before = world.scheduled_machines().get(day).await.unwrap();
+    assert_eq!(before.data["status"]["nodeRef"]["name"], host, "remembered: nobody saw it go");
     let night = tenant.unique("night");
     world.create(&night, json!({"infrastructureSpec": {"spec": on(world, host)}})).await;
-    let lent = world.until_settled(&night, "Active").await;
-    assert_eq!(lent.data["status"]["nodeRef"]["name"], host);
+    let active = world.until_settled(&night, "Active").await;
+    assert_eq!(active.data["status"]["nodeRef"]["name"], host);
     let node = world.nodes().get(host).await.unwrap();
     assert_eq!(node.annotations()["cluster.x-k8s.io/machine"], night);
 
@@ -91,8 +91,8 @@ async fn is_lent_on(world: &World, day: &str, host: &str, secret: &str) {
     assert_eq!((still.uid(), still.metadata.deletion_timestamp), (node.uid(), None));
     let deleted = world.workload_calls().on("nodes").verb("delete").named(host);
     assert!(deleted.is_empty(), "the night's Node: {deleted}");
-    let lent = world.scheduled_machines().get(&night).await.unwrap();
-    assert!(is_true(&lent, "Ready"), "{}", lent.data["status"]);
+    let after = world.scheduled_machines().get(&night).await.unwrap();
+    assert!(is_true(&after, "Ready"), "{}", after.data["status"]);
 }
 
 /// The host, by whichever machine.

@@ -7,7 +7,9 @@ use crate::api::names::LABEL_POD_DRAIN;
 use crate::api::status::{Leaving, LeavingStage};
 use crate::capi::machine::Machine;
 use crate::controller::decide::eject::pod_edit;
-use crate::controller::decide::leave::{Backstop, Clock, delete, going, hold_off, leaving, reachable_node};
+use crate::controller::decide::leave::{
+    Backstop, Clock, delete, going, hold_off, leaving, may_have_node, reachable_node,
+};
 use crate::controller::decide::rule::Ruling;
 use crate::controller::decide::{Plan, held_up};
 use crate::controller::effect::{Effect, Wake};
@@ -71,11 +73,15 @@ pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine, cloc
 }
 
 fn step<'a>(snapshot: &'a Snapshot, machine: &Machine, clock: &Clock) -> Step<'a> {
-    if machine.node.is_none() {
+    if !may_have_node(snapshot, machine) {
         return Step::HandOver;
     }
     if snapshot.target.drain.is_zero() || snapshot.now >= clock.drain_ends_at {
         return Step::Over;
+    }
+    if machine.node.is_none() {
+        // The event of its name wakes us.
+        return Step::Await { until: None };
     }
     let node = match snapshot.own_node() {
         Some(node) => Some(node),

@@ -154,8 +154,16 @@ fn take_out(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) -> Plan {
         return delete(snapshot, ruling, machine, &clock, Backstop::Drains);
     }
     // Grace is for what runs on the Node; without one there is nothing to be graceful to.
-    let in_grace = machine.node.is_some() && snapshot.now < clock.grace_ends_at;
+    let in_grace = may_have_node(snapshot, machine) && snapshot.now < clock.grace_ends_at;
     if in_grace { grace(snapshot, ruling, &clock) } else { drain::plan(snapshot, ruling, machine, &clock) }
+}
+
+/// It names one, or may have one that it does not name: `clusterctl move` leaves the Machine's status behind, and until
+/// Cluster API has filled it in again a Machine with a host looks like one that nobody ever joined with.
+pub(super) fn may_have_node(snapshot: &Snapshot, machine: &Machine) -> bool {
+    let is_unread = machine.conditions.is_empty() || snapshot.reach == Reach::Connecting;
+    let has_host = machine.provider_id.is_some();
+    machine.node.is_some() || (has_host && (is_unread || !snapshot.rivals.is_empty()))
 }
 
 fn grace(snapshot: &Snapshot, ruling: &Ruling, clock: &Clock) -> Plan {

@@ -30,6 +30,25 @@ fn no_node(given: Given) -> Given {
 }
 
 #[test]
+fn a_machine_that_was_moved_keeps_its_grace_until_cluster_api_names_its_node_again() {
+    let moved = |change: fn(&mut crate::controller::snapshot::Snapshot)| {
+        given().lent().at("18:01").with(|s| s.machine.as_mut().unwrap().node = None).with(change)
+    };
+    let without_status = moved(|s| s.machine.as_mut().unwrap().conditions.clear());
+    let with_node = moved(|s| s.rivals = vec![crate::controller::snapshot::Rival::default()]);
+    let connecting = moved(|s| s.reach = Reach::Connecting);
+    for given in [without_status.clone(), with_node, connecting] {
+        assert_eq!(given.standing(), stands(Phase::ShuttingDown, "False", "GracePeriodActive"));
+        assert!(!given.effects().contains(&"delete_machine"));
+    }
+    // Nor is a drain of what is not known yet taken for done, but it ends.
+    assert_eq!(without_status.clone().at("18:06").standing().2, "NodeDraining");
+    assert!(without_status.at("18:10").effects().contains(&"delete_machine"));
+    let booting = moved(|_| ());
+    assert!(booting.effects().contains(&"delete_machine"), "nobody ever joined");
+}
+
+#[test]
 fn a_machine_that_should_leave() {
     let closed = || given().lent().at("18:00");
     let over = || given().lent().at("18:05");
