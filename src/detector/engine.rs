@@ -247,6 +247,10 @@ impl<J: Judge> Engine<J> {
     fn listen(&mut self) -> Result<(), FallbackReason> {
         self.ears = Some((self.opener)(self.options.receive_buffer)?);
         self.lookout.counters.add(Count::Heartbeat);
+        // Counted before it is told: whoever hears of it may look.
+        if self.next_return.is_some() {
+            self.lookout.counters.add(Count::Return);
+        }
         self.next_beat = now() + self.options.heartbeat_interval;
         (self.next_return, self.next_walk, self.is_thorough) = (None, now(), true);
         self.proven();
@@ -271,10 +275,7 @@ impl<J: Judge> Engine<J> {
 
     fn come_back(&mut self) {
         match self.listen() {
-            Ok(()) => {
-                self.lookout.counters.add(Count::Return);
-                tracing::info!("the netlink detector hears again");
-            }
+            Ok(()) => tracing::info!("the netlink detector hears again"),
             Err(reason) => {
                 let wait = self.next_return.map_or(LONGEST_RETURN, |(_, wait)| wait * 2).min(LONGEST_RETURN);
                 self.next_return = Some((now() + wait, wait));

@@ -45,6 +45,24 @@ async fn controllers_token(tenant: &Tenant) -> String {
     made.status.unwrap().token
 }
 
+/// Users that would make the controller read a file, run a program or be somebody else, and what is said of each.
+fn refused_users(path: &str, script: &str) -> [(String, &'static str); 6] {
+    let exec = format!(
+        "{{exec: {{apiVersion: client.authentication.k8s.io/v1, command: touch, args: [\"{script}\"], interactiveMode: Never}}}}"
+    );
+    [
+        (format!("{{tokenFile: \"{path}\"}}"), "tokenFile names a file"),
+        (format!("{{token: {TENANTS}, tokenFile: \"{path}\"}}"), "tokenFile names a file"),
+        (
+            format!("{{client-key: \"{path}\", client-certificate: \"{path}\"}}"),
+            "client-certificate names a file",
+        ),
+        (exec, "exec is refused"),
+        ("{auth-provider: {name: gcp}}".to_owned(), "auth-provider is refused"),
+        (format!("{{token: {TENANTS}, as: system:admin, as-groups: [system:masters]}}"), "as is refused"),
+    ]
+}
+
 #[tokio::test]
 async fn no_kubeconfig_of_a_tenant_gets_the_controllers_own_token() {
     let (tenant, user, _) = World::prepare("confused").await;
@@ -69,22 +87,7 @@ async fn no_kubeconfig_of_a_tenant_gets_the_controllers_own_token() {
     let (server, ca) = (plain.server(), plain.certificate());
     let path = file.display();
     let script = tenant.planes().dir().join(format!("{}.ran", tenant.namespace));
-    let exec = format!(
-        "{{exec: {{apiVersion: client.authentication.k8s.io/v1, command: touch, args: [\"{}\"], interactiveMode: Never}}}}",
-        script.display()
-    );
-    let users = [
-        (format!("{{tokenFile: \"{path}\"}}"), "tokenFile names a file"),
-        (format!("{{token: {TENANTS}, tokenFile: \"{path}\"}}"), "tokenFile names a file"),
-        (
-            format!("{{client-key: \"{path}\", client-certificate: \"{path}\"}}"),
-            "client-certificate names a file",
-        ),
-        (exec, "exec is refused"),
-        ("{auth-provider: {name: gcp}}".to_owned(), "auth-provider is refused"),
-        (format!("{{token: {TENANTS}, as: system:admin, as-groups: [system:masters]}}"), "as is refused"),
-    ];
-    for (user, words) in users {
+    for (user, words) in refused_users(&path.to_string(), &script.display().to_string()) {
         // What was said of the one before is not taken for an answer.
         tenant.put_kubeconfig("own", "{}").await;
         world.until(&name, "cleared", |sm| said(sm, "WorkloadReachable").1.contains("current-context")).await;
