@@ -11,6 +11,7 @@ use crate::api::taint::AppliedTaint;
 use crate::capi::kinds::Role;
 use crate::capi::version::Capi;
 use crate::controller::conditions;
+use crate::controller::decide::node::first_noted;
 use crate::controller::decide::rule::{in_schedule, schedule_instant};
 use crate::controller::effect::Decision;
 use crate::controller::parts;
@@ -255,8 +256,8 @@ fn node_ref(snapshot: &Snapshot) -> Option<NodeRef> {
 
 /// Of the Node in `nodeRef`, and written by the same pass.
 fn applied_taints(snapshot: &Snapshot, decision: &Decision) -> Vec<AppliedTaint> {
-    let planned = decision.taints.as_ref().map(|plan| &plan.record);
-    planned.unwrap_or(&snapshot.status.applied_node_taints).clone()
+    let planned = decision.taints.as_ref().map(|plan| plan.record.clone());
+    planned.or_else(|| first_noted(snapshot)).unwrap_or_else(|| snapshot.status.applied_node_taints.clone())
 }
 
 /// The machine is back with its owner, but nobody can see whether its Node object has gone too (Cluster API gives up on

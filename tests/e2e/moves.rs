@@ -148,8 +148,9 @@ async fn a_move_cordons_and_deletes_nothing_and_the_other_side_takes_the_machine
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
     assert!(taints.iter().any(|taint| taint.key == "lent"), "{taints:?}");
     assert!(!node.annotations().contains_key("5spot.finos.org/cordoned-by"), "{:?}", node.annotations());
-    let back = target.until_settled(&leaving, "Active").await;
-    assert_eq!(back.data["status"]["appliedNodeTaints"][0]["key"], "lent");
+    target.until_settled(&leaving, "Active").await;
+    let is_known = |sm: &DynamicObject| sm.data["status"]["appliedNodeTaints"][0]["key"] == "lent";
+    target.until(&leaving, "known to be tainted", is_known).await;
     // And it is alive there: the loan ends as any other.
     target.edit(&lent, json!({"schedule": {"enabled": false}})).await;
     target.until_settled(&lent, "Disabled").await;

@@ -119,6 +119,15 @@ pub(super) fn taints(snapshot: &Snapshot) -> TaintPlan {
     TaintPlan { edit: None, record: recorded.to_vec(), ..plan }
 }
 
+/// What is ours on a Node that the status sees for the first time, whatever is decided: the next look takes the Node for a
+/// known one, on which nothing is ours but what was noted.
+pub fn first_noted(snapshot: &Snapshot) -> Option<Vec<AppliedTaint>> {
+    let node = snapshot.own_node()?;
+    let seen = snapshot.status.node_ref.as_ref().and_then(|known| known.uid.as_ref());
+    let is_new = seen != Some(&node.uid);
+    is_new.then(|| taints(snapshot).record.into_iter().filter(|taint| !taint.pending).collect())
+}
+
 struct Planner<'a> {
     node: &'a Node,
     recorded: &'a [AppliedTaint],

@@ -195,6 +195,13 @@ fn after_a_move_what_is_asked_for_is_taken_over_and_nothing_else() {
         (vec!["a=1".to_owned(), "b=1".to_owned(), "c".to_owned()], vec!["a=1".to_owned()])
     );
     assert_eq!(moved.condition(types::NODE_TAINTED).unwrap().1, "TaintOwnershipConflict");
+    // On its way out nothing is written to the Node's taints, and what was ours is ours all the same once it stays.
+    let leaving = moved.at("18:01");
+    assert!(leaving.decide().taints.is_none());
+    let keys = |given: Given| -> Vec<String> {
+        given.s.status.applied_node_taints.into_iter().map(|taint| taint.key).collect()
+    };
+    assert_eq!(keys(leaving.passed()), ["a"]);
 }
 
 #[test]
