@@ -136,6 +136,7 @@ fn hide(program: &Path, begin: Instant) -> Vec<Hidden> {
     let slot = Duration::from_secs(3);
     let run = |number: u32| {
         let at = slot * number + Duration::from_millis(random.random_range(0..1900));
+        // Nothing is waited for: the random moment is what is tried.
         std::thread::sleep((begin + at).saturating_duration_since(Instant::now()));
         let millis = if number.is_multiple_of(2) { 50..250 } else { 250..1000 };
         let lived = Duration::from_millis(random.random_range(millis));
