@@ -70,24 +70,24 @@ async fn served(client: &Client, crds: &[String]) -> Result<()> {
             {
                 break crd;
             }
-            wait_a_little(&mut tries, name).await?;
+            wait_a_little(&mut tries, name, &"not established").await?;
         };
         // The stored version needs no conversion, whose webhook may not be up yet.
         let Some(version) = crd.spec.versions.iter().find(|v| v.storage && v.served) else { continue };
         let kind = GroupVersionKind::gvk(&crd.spec.group, &version.name, &crd.spec.names.kind);
         let resource = ApiResource::from_gvk_with_plural(&kind, &crd.spec.names.plural);
         let objects: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        while objects.list_metadata(&ListParams::default().limit(1)).await.is_err() {
-            wait_a_little(&mut tries, name).await?;
+        while let Err(error) = objects.list_metadata(&ListParams::default().limit(1)).await {
+            wait_a_little(&mut tries, name, &error).await?;
         }
     }
     Ok(())
 }
 
-async fn wait_a_little(tries: &mut u32, name: &str) -> Result<()> {
+async fn wait_a_little(tries: &mut u32, name: &str, why: &(dyn std::fmt::Display + Sync)) -> Result<()> {
     *tries += 1;
     if *tries > 600 {
-        return Err(format!("{name} is not served").into());
+        return Err(format!("{name} is not served: {why}").into());
     }
     // Established is not served: for a second the lists of a new kind fail, and a watch of it fails as well.
     tokio::time::sleep(Duration::from_millis(50)).await;
