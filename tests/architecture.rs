@@ -33,7 +33,7 @@ mod house {
         "src/controller/events.rs",
         "src/controller/hold/mod.rs",
         "src/controller/hold/said.rs",
-        "src/controller/reclaim.rs",
+        "src/controller/reclaim",
         "src/controller/parts.rs",
         "src/controller/report.rs",
         "src/controller/snapshot.rs",

@@ -14,7 +14,7 @@ pub enum Phase {
     ShuttingDown,
     /// With its owner, by the schedule.
     Inactive,
-    /// With its owner, by `enabled: false`.
+    /// With its owner, by `enabled: false` or because she took it back.
     Disabled,
     /// Being ejected.
     EmergencyRemove,

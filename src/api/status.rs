@@ -359,6 +359,11 @@ pub struct ReclaimStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::line")]
     pub matched: Option<String>,
+    /// The Node's uid and the time written there, for as long as the Node says so: what was answered once is not
+    /// answered again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::word")]
+    pub request: Option<String>,
     /// How many in the last 24 hours.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "last24h")]
     #[schemars(schema_with = "schema::count")]

@@ -2,6 +2,7 @@
 //!
 //! Creates tolerate *already ours*, deletes carry a uid, edits of Nodes carry a resource version. It decides nothing.
 
+mod hold;
 mod node;
 
 use std::future::Future;
@@ -22,6 +23,7 @@ use crate::controller::effect::Effect;
 use crate::controller::error::{Class, EffectError, is_already_exists, is_not_found, is_unserved};
 use crate::controller::evictions::Evictions;
 use crate::controller::expect::{Expectations, Written};
+use crate::controller::hold::tries::HoldTries;
 use crate::controller::report::{Failure, Made, Report};
 use crate::controller::snapshot::Snapshot;
 use crate::workload::Line;
@@ -45,6 +47,8 @@ pub struct Apply<'a> {
     pub expectations: &'a Expectations,
     /// Where tries to make pods go are noted.
     pub evictions: &'a Evictions,
+    /// Where tries to write a reclaim's hold are noted.
+    pub hold_tries: &'a HoldTries,
 }
 
 impl Apply<'_> {
@@ -61,7 +65,7 @@ impl Apply<'_> {
     }
 
     async fn management_half(&self, effects: &[&Effect]) -> (Report, Option<EffectError>) {
-        let mut report = Report::default();
+        let mut report = Report { recorded: self.record(effects).await, ..Report::default() };
         for beside in effects.chunk_by(|a, b| a.goes_beside(b)) {
             let outcomes = join_all(beside.iter().map(|effect| self.one(effect)).collect::<Vec<_>>()).await;
             let mut failed = None;
@@ -98,12 +102,15 @@ impl Apply<'_> {
             }
             Effect::PatchMachine { uid: _, patch } => self.patch_machine(patch).await.map(|()| None),
             Effect::PatchChild { resource, patch } => self.patch_child(resource, patch).await.map(|()| None),
+            // Before all others of this half: see `management_half`.
+            Effect::WriteHold(_) => Ok(None),
             Effect::DeleteMachine { uid } => self.delete(&self.machine(), uid).await.map(|()| None),
             Effect::DeleteChild { resource, uid } => self.delete(resource, uid).await.map(|()| None),
             Effect::Cordon(_)
             | Effect::Uncordon { .. }
             | Effect::EjectNode { .. }
             | Effect::Taint(_)
+            | Effect::ClearReclaim(_)
             | Effect::DeleteNode(_)
             | Effect::Evict(_)
             | Effect::DeletePod(_) => self.on_node(effect).await.map(|()| None),

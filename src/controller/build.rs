@@ -11,7 +11,7 @@ use crate::capi::encode::{ContractRef, MachineSpec, encode_limits};
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, DeletionLimits, Machine};
 use crate::controller::effect::Effect;
-use crate::controller::snapshot::{Child, Snapshot};
+use crate::controller::snapshot::{Child, Object, Snapshot};
 use crate::controller::target::{Limits, Template, Templates};
 
 /// The bootstrap or infrastructure object. Labels only: Cluster API makes the Machine its controller, and fails for
@@ -237,21 +237,28 @@ fn own_labels(snapshot: &Snapshot, cluster: &Cluster) -> BTreeMap<String, String
 /// The controller owner keeps MachineSets from adopting the Machine; with it Cluster API adds no Cluster owner, without
 /// which a Cluster's deletion would wait for the Machine and never delete it.
 fn owners(snapshot: &Snapshot, cluster: &Cluster) -> Vec<OwnerReference> {
-    let owner =
-        |api_version: &str, kind: &str, name: &str, uid: &str, controller: Option<bool>| OwnerReference {
-            api_version: api_version.to_owned(),
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-            uid: uid.to_owned(),
-            controller,
-            block_owner_deletion: controller.map(|_| false),
-        };
-    let object = &snapshot.object;
-    let capi = snapshot.capi.version().api_version();
-    vec![
-        owner(names::API_VERSION, "ScheduledMachine", &object.name, &object.uid, Some(true)),
-        owner(&capi, "Cluster", &snapshot.target.cluster_name, &cluster.uid, None),
-    ]
+    let owner = OwnerReference {
+        api_version: snapshot.capi.version().api_version(),
+        kind: "Cluster".to_owned(),
+        name: snapshot.target.cluster_name.clone(),
+        uid: cluster.uid.clone(),
+        controller: None,
+        block_owner_deletion: None,
+    };
+    vec![controller(&snapshot.object), owner]
+}
+
+/// The ScheduledMachine as the controller of what is made for it.
+pub fn controller(object: &Object) -> OwnerReference {
+    OwnerReference {
+        api_version: names::API_VERSION.to_owned(),
+        kind: "ScheduledMachine".to_owned(),
+        name: object.name.clone(),
+        uid: object.uid.clone(),
+        controller: Some(true),
+        // With true, who makes it needs a right to the owner's finalizers.
+        block_owner_deletion: Some(false),
+    }
 }
 
 /// The version counts: after an upgrade of Cluster API the garbage collector cannot follow one that is no longer served.

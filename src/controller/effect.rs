@@ -14,6 +14,7 @@ use crate::api::taint::NodeTaint;
 use crate::capi::kinds::Role;
 use crate::controller::decide::node::TaintPlan;
 use crate::controller::decide::rule::Ruling;
+use crate::controller::reclaim::wish::Wish;
 
 /// One API call, safe to repeat.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,8 @@ pub enum Effect {
         /// Merge patch; carries the uid.
         patch: Value,
     },
+    /// The hold of a reclaim; bounded so that the owner does not wait for it, and its failure stops nothing.
+    WriteHold(Box<Wish>),
     /// Graceful or not is decided by what was patched before.
     DeleteMachine {
         /// Which one.
@@ -84,6 +87,8 @@ pub enum Effect {
     },
     /// Our taints put on, changed or taken off, and the record of them.
     Taint(TaintEdit),
+    /// A request for a reclaim that was answered, taken off a Node that stays.
+    ClearReclaim(NodeEdit),
     /// A Node object that outlived its Machine.
     DeleteNode(NodeEdit),
     /// Through `pods/eviction`: budgets count, and the pod's own grace. A refusal is an outcome, not an error.
@@ -93,6 +98,11 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// The hold to be written.
+    pub fn wish(&self) -> Option<&Wish> {
+        if let Self::WriteHold(wish) = self { Some(wish) } else { None }
+    }
+
     /// For logs, metrics and conditions.
     pub fn label(&self) -> &'static str {
         match self {
@@ -103,22 +113,25 @@ impl Effect {
             Self::CreateMachine(_) => "create_machine",
             Self::PatchMachine { .. } => "patch_machine",
             Self::PatchChild { .. } => "patch_child",
+            Self::WriteHold(_) => "write_hold",
             Self::DeleteMachine { .. } => "delete_machine",
             Self::DeleteChild { .. } => "delete_child",
             Self::Cordon(_) => "cordon",
             Self::Uncordon { .. } => "uncordon",
             Self::EjectNode { .. } => "eject_node",
             Self::Taint(_) => "taint",
+            Self::ClearReclaim(_) => "clear_reclaim",
             Self::DeleteNode(_) => "delete_node",
             Self::Evict(_) => "evict",
             Self::DeletePod(_) => "delete_pod",
         }
     }
 
-    /// Cannot be taken back: the object is read live once more before.
+    /// Cannot be taken back, or must not be done twice: what it was decided on is read live once more before.
     pub fn is_destructive(&self) -> bool {
         match self {
             Self::RemoveFinalizer { .. }
+            | Self::WriteHold(_)
             | Self::DeleteMachine { .. }
             | Self::DeleteChild { .. }
             | Self::DeleteNode(_)
@@ -132,6 +145,7 @@ impl Effect {
             | Self::PatchMachine { .. }
             | Self::PatchChild { .. }
             | Self::Uncordon { .. }
+            | Self::ClearReclaim(_)
             | Self::Taint(_) => false,
         }
     }
@@ -148,6 +162,7 @@ impl Effect {
             | Self::Uncordon { .. }
             | Self::EjectNode { .. }
             | Self::Taint(_)
+            | Self::ClearReclaim(_)
             | Self::DeleteNode(_)
             | Self::Evict(_)
             | Self::DeletePod(_) => true,
@@ -157,6 +172,7 @@ impl Effect {
             | Self::CreateMachine(_)
             | Self::PatchMachine { .. }
             | Self::PatchChild { .. }
+            | Self::WriteHold(_)
             | Self::DeleteMachine { .. }
             | Self::DeleteChild { .. } => false,
         }

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use crate::api::condition::{Phase, types};
 use crate::api::names;
 use crate::api::status::ScheduledMachineStatus;
+use crate::controller::reclaim;
 use crate::controller::snapshot::Snapshot;
 
 /// Limit of the field, in bytes.
@@ -18,7 +19,41 @@ const LONGEST_NAME: usize = 200;
 /// The Events of a pass: what is another in the status that it wrote than in the one before. So a restart tells nothing
 /// twice, and a pass whose status could not be written tells nothing.
 pub fn of_pass(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance: &str) -> Vec<Event> {
-    [phase(snapshot, after, instance), overdue(snapshot, after, instance)].into_iter().flatten().collect()
+    let news = [
+        reclaimed(snapshot, after, instance),
+        often_reclaimed(snapshot, after, instance),
+        without_hold(snapshot, after, instance),
+        phase(snapshot, after, instance),
+        overdue(snapshot, after, instance),
+    ];
+    news.into_iter().flatten().collect()
+}
+
+/// The owner took it back.
+fn reclaimed(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance: &str) -> Option<Event> {
+    let asked = reclaim::is_new(snapshot.status.reclaim.as_ref(), after.reclaim.as_ref())?;
+    let place = asked.node.as_deref().unwrap_or("its Node");
+    let matched = asked.matched.as_deref().unwrap_or("it is not said why");
+    let note = format!("its owner asked for it at {} on {place}: {matched}", asked.at);
+    Some(event(snapshot, "Warning", "EmergencyReclaim", "Reclaim", &note, instance))
+}
+
+fn often_reclaimed(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance: &str) -> Option<Event> {
+    let times = reclaim::rapid(snapshot.status.reclaim.as_ref(), after.reclaim.as_ref())?;
+    let note = format!(
+        "its owner asked for it {times} times within ten minutes: a program of hers runs on, so give spec.reclaim.returnAfter \
+         more time, or take the program off spec.killIfCommands"
+    );
+    Some(event(snapshot, "Warning", "RapidReReclaim", "Reclaim", &note, instance))
+}
+
+/// Told once: the message of the object goes on telling it.
+fn without_hold(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance: &str) -> Option<Event> {
+    let latched = |status: &ScheduledMachineStatus| status.timers.as_ref()?.reclaimed_at;
+    latched(after).filter(|_| latched(&snapshot.status).is_none())?;
+    let note = "the MachineHold of this reclaim could not be written in time; status.timers.reclaimedAt stands in for it, \
+                and it is tried again; the status message says what to mend";
+    Some(event(snapshot, "Warning", "HoldNotWritten", "Reclaim", note, instance))
 }
 
 /// Another phase, or a new trouble in the same.

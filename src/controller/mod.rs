@@ -7,6 +7,7 @@ pub mod apply;
 pub mod attempt;
 pub mod build;
 pub mod conditions;
+pub mod confirm;
 pub mod decide;
 pub mod drain_rules;
 pub mod effect;
@@ -47,7 +48,6 @@ use crate::runtime::Tasks;
 use crate::watch::{Notice, follow};
 use crate::workload::Workloads;
 use drain_rules::DrainRules;
-use evictions::Evictions;
 use hold::index::Holds;
 use hold::machine_hold_resource;
 use observe::World;
@@ -119,10 +119,10 @@ pub fn start(
     let (drain_rules, drain_rules_task) =
         DrainRules::new(client.clone(), namespace, core.clone(), move |rule| wake.drain_rule(rule));
     tasks.spawn("watch of machinedrainrules", drain_rules_task);
-    let evictions = Evictions::default();
-    let stored_holds = Writer::new(machine_hold_resource());
-    let scheduled_machines = objects.as_reader();
-    let world = World { scheduled_machines, core, holds, kinds, workloads, drain_rules, evictions };
+    let (evictions, hold_tries) = Default::default();
+    let (stored_holds, scheduled_machines) = (Writer::new(machine_hold_resource()), objects.as_reader());
+    let world =
+        World { scheduled_machines, core, holds, kinds, workloads, drain_rules, evictions, hold_tries };
     watches.spawn(tasks, &scheduled_machine_resource(), objects, watcher::Config::default(), Waker::object);
     let hold_context = Arc::new(hold::pass::Context {
         client: client.clone(),
@@ -295,6 +295,7 @@ async fn tidy(context: Arc<Context>, holds: Arc<hold::pass::Context>) {
             .collect();
         context.turns.retain(|who| names.contains(who));
         world.evictions.retain(|uid| there.contains(uid));
+        world.hold_tries.retain(|uid| there.contains(uid));
         world.workloads.retain_askers(|asker| names.contains(asker));
         let used = world.connections();
         world.workloads.retain(|key| used.contains(key));

@@ -24,7 +24,9 @@ use crate::controller::drain_rules::DrainRules;
 use crate::controller::evictions::Evictions;
 use crate::controller::expect::{Cache, Seen};
 use crate::controller::hold::index::Holds;
+use crate::controller::hold::tries::HoldTries;
 use crate::controller::parts;
+use crate::controller::reclaim::request::Note;
 use crate::controller::report::Made;
 use crate::controller::snapshot::pods::{Pod, Pods};
 use crate::controller::snapshot::{Child, ChildObject, Claim, Node, Object, Service, Snapshot};
@@ -48,6 +50,8 @@ pub struct World {
     pub drain_rules: DrainRules,
     /// What became of the tries to make pods go.
     pub evictions: Evictions,
+    /// What became of the tries to write a reclaim's hold.
+    pub hold_tries: HoldTries,
 }
 
 /// The clock, to the millisecond: what is stored can be read.
@@ -92,6 +96,7 @@ impl World {
             reach: view.reach,
             holds_unread: self.holds.unread(),
             holds: self.holds.over(&object.namespace, &object.name, raw.labels()),
+            hold_tried: self.hold_tries.of(&object.uid),
             object,
             target,
             status,
@@ -292,6 +297,7 @@ fn read_node(node: &CoreNode) -> Node {
         deleting: node.metadata.deletion_timestamp.is_some(),
         taints: spec.taints.unwrap_or_default(),
         applied_taints: annotations.get(names::ANNOTATION_APPLIED_TAINTS).cloned(),
+        reclaim: Note::read(annotations),
         has_annotations: !annotations.is_empty(),
     }
 }

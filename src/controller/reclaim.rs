@@ -1,15 +1,25 @@
-//! An owner's reclaim: when the machine may come back, the latch that stands in for its hold, and the count.
+//! An owner's reclaim: when the machine may come back, its hold, the latch that stands in for that, and the count.
+//!
+//! `request` reads what the agent wrote on the Node, `wish` is the hold to be written; both are values only.
+
+pub mod request;
+pub mod wish;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::status::{MOST_RECLAIMS, ReclaimStatus};
 use crate::controller::decide::rule::schedule_instant;
 use crate::controller::hold::Hold;
+use crate::controller::report::{Recorded, Report};
 use crate::controller::snapshot::Snapshot;
 use crate::controller::target::{ReturnAfter, Target};
 
 /// What `status.reclaim.last24h` counts.
 const A_DAY: SignedDuration = SignedDuration::from_hours(24);
+/// So often within this span, and somebody should ask the owner what she needs: her program runs on, and the machine
+/// goes to and fro. The predecessor's figures.
+const OFTEN: usize = 3;
+const OFTEN_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// A reclaim whose hold could not be written: the status alone remembers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +52,39 @@ pub fn latch(snapshot: &Snapshot) -> Option<Latch> {
     (!has_hold && !is_over).then_some(Latch { at, until })
 }
 
+/// A reclaim that has no hold (yet): that of the latch, else the one that has just been asked for.
+pub fn without_hold(snapshot: &Snapshot) -> Option<Latch> {
+    let asked = || request::news(snapshot).map(|asked| Latch { at: asked.at, until: asked.until });
+    latch(snapshot).or_else(asked)
+}
+
+/// What this pass did about a reclaim's hold, or what the one before it could neither do nor write down.
+pub fn recorded(snapshot: &Snapshot, report: &Report) -> Option<Recorded> {
+    let unsaved = || {
+        let asked = request::news(snapshot)?;
+        let failure = wish::failed(snapshot, &asked.request)?.message.clone();
+        Some(Recorded { asked, failure: Some(failure) })
+    };
+    report.recorded.clone().or_else(unsaved)
+}
+
+/// What the status is to remember in place of a hold.
+pub fn to_latch(snapshot: &Snapshot, recorded: Option<&Recorded>) -> Option<Timestamp> {
+    match recorded {
+        Some(Recorded { asked, failure: Some(_) }) => Some(asked.at),
+        Some(Recorded { failure: None, .. }) => None,
+        None => latch(snapshot).map(|latch| latch.at),
+    }
+}
+
 /// The latest reclaim, and how many there were in the last day: holds are deleted sooner than that.
-pub fn status(snapshot: &Snapshot) -> Option<ReclaimStatus> {
+pub fn status(snapshot: &Snapshot, recorded: Option<&Recorded>) -> Option<ReclaimStatus> {
     let before = snapshot.status.reclaim.as_ref();
     let latest =
         snapshot.holds.iter().filter(|hold| hold.reclaimed_at().is_some()).max_by_key(|h| h.reclaimed_at());
     let with_hold = snapshot.holds.iter().filter_map(Hold::reclaimed_at);
-    let latched = latch(snapshot).map(|latch| latch.at);
+    let asked = recorded.map(|recorded| &recorded.asked);
+    let latched = asked.map(|asked| asked.at).or_else(|| latch(snapshot).map(|latch| latch.at));
     let known = before.into_iter().flat_map(|before| before.recent.iter().copied());
     let mut recent: Vec<Timestamp> =
         known.chain(with_hold).chain(latched).filter(|at| counts_until(*at) > snapshot.now).collect();
@@ -58,20 +94,44 @@ pub fn status(snapshot: &Snapshot) -> Option<ReclaimStatus> {
     let last_24h = u32::try_from(recent.len()).ok();
     let newest = [latest.and_then(Hold::reclaimed_at), latched, before.map(|before| before.at)];
     let at = newest.into_iter().flatten().max()?;
-    let (node, matched) = match (latest.filter(|hold| hold.reclaimed_at() == Some(at)), before) {
-        (Some(hold), _) => {
+    let its_hold = latest.filter(|hold| hold.reclaimed_at() == Some(at));
+    let (node, matched, request) = match (asked.filter(|asked| asked.at == at), its_hold, before) {
+        (Some(asked), _, _) => (Some(asked.node.clone()), asked.matched.clone(), Some(asked.request.clone())),
+        (None, Some(hold), _) => {
             let reclaim = hold.reclaim.clone().unwrap_or_default();
-            (reclaim.node, reclaim.matched)
+            (reclaim.node, reclaim.matched, reclaim.request)
         }
-        (None, Some(before)) if before.at == at => (before.node.clone(), before.matched.clone()),
-        (None, _) => (snapshot.status.node_ref.as_ref().map(|node| node.name.clone()), None),
+        (None, None, Some(before)) if before.at == at => {
+            (before.node.clone(), before.matched.clone(), before.request.clone())
+        }
+        (None, None, _) => (snapshot.status.node_ref.as_ref().map(|node| node.name.clone()), None, None),
     };
-    Some(ReclaimStatus { at, node, matched, last_24h, recent })
+    let is_news = asked.is_some();
+    let request = request.filter(|request| is_news || !request::is_over(snapshot, request));
+    Some(ReclaimStatus { at, node, matched, request, last_24h, recent })
+}
+
+/// How often the owner asked within the span in which it is often, where the last time is news.
+pub fn rapid(before: Option<&ReclaimStatus>, after: Option<&ReclaimStatus>) -> Option<usize> {
+    let after = is_new(before, after)?;
+    let since = after.at.saturating_sub(OFTEN_WITHIN).unwrap_or(after.at);
+    let count = after.recent.iter().filter(|at| **at >= since && **at <= after.at).count();
+    (count >= OFTEN).then_some(count)
+}
+
+/// The reclaim that a status tells of and the one before does not.
+pub fn is_new<'a>(
+    before: Option<&ReclaimStatus>,
+    after: Option<&'a ReclaimStatus>,
+) -> Option<&'a ReclaimStatus> {
+    after.filter(|after| {
+        before.is_none_or(|before| !before.recent.contains(&after.at) && before.at < after.at)
+    })
 }
 
 /// When the count is next to go down.
 pub fn next_fall(snapshot: &Snapshot) -> Option<Timestamp> {
-    status(snapshot)?.recent.first().map(|at| counts_until(*at))
+    status(snapshot, None)?.recent.first().map(|at| counts_until(*at))
 }
 
 fn counts_until(at: Timestamp) -> Timestamp {

@@ -3,6 +3,7 @@
 use crate::api::status::ObjectRef;
 use crate::capi::kinds::Role;
 use crate::controller::error::{Class, EffectError, PassError};
+use crate::controller::reclaim::request::Asked;
 
 /// What became of a decision's effects.
 #[derive(Debug, Default)]
@@ -13,8 +14,19 @@ pub struct Report {
     pub failure: Option<Failure>,
     /// A failure on the workload side; delays nothing else.
     pub node_failure: Option<Failure>,
+    /// The reclaim whose hold was written, or could not be.
+    pub recorded: Option<Recorded>,
     /// How many calls changed something.
     pub done: usize,
+}
+
+/// What became of a reclaim's hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// The reclaim.
+    pub asked: Asked,
+    /// Why there is no hold, for people; `None`: there is one.
+    pub failure: Option<String>,
 }
 
 /// Which of our objects.

@@ -12,6 +12,8 @@ use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::Capi;
 use crate::controller::hold::Hold;
+use crate::controller::reclaim::request::Note;
+use crate::controller::reclaim::wish::Tried;
 use crate::controller::target::Target;
 use crate::workload::Reach;
 use pods::Pods;
@@ -33,6 +35,8 @@ pub struct Snapshot {
     pub holds_unread: Option<String>,
     /// The MachineHolds over it, in force or not.
     pub holds: Vec<Hold>,
+    /// How the last try to write a reclaim's hold failed, if it did, in this process.
+    pub hold_tried: Option<Tried>,
     /// Its Cluster.
     pub cluster: Option<Cluster>,
     /// The Machine of its name, ours or not.
@@ -157,6 +161,8 @@ pub struct Node {
     pub deleting: bool,
     /// Our record of those that are ours, as it stands there: anybody may have written it.
     pub applied_taints: Option<String>,
+    /// What stands there for a reclaim: anybody may have written it.
+    pub reclaim: Option<Note>,
     /// It has any annotation at all.
     pub has_annotations: bool,
 }

@@ -35,6 +35,9 @@ pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Sche
     let last_run = last_run(snapshot, decision, is_gone);
     let keeps_node = !is_gone || outlives_its_machine(snapshot, decision);
     let ruling = &decision.ruling;
+    let recorded = reclaim::recorded(snapshot, report);
+    let reclaimed_at = reclaim::to_latch(snapshot, recorded.as_ref());
+    let timers = Timers { reclaimed_at, ..decision.timers.clone() };
     ScheduledMachineStatus {
         observed_generation: Some(snapshot.object.generation),
         phase: Some(phase(decision, report)),
@@ -56,10 +59,10 @@ pub fn derive(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Sche
             source: ruling.source.clone(),
             message: Some(clipped(&ruling.message, LONGEST_LINE)),
         }),
-        timers: (decision.timers != Timers::default()).then(|| decision.timers.clone()),
+        timers: (timers != Timers::default()).then_some(timers),
         leaving: decision.leaving.clone(),
         last_run,
-        reclaim: reclaim::status(snapshot),
+        reclaim: reclaim::status(snapshot, recorded.as_ref()),
         machine_ref: machine_ref(snapshot, report).filter(|_| !is_gone),
         bootstrap_ref: child_ref(snapshot, report, Role::Bootstrap, is_gone),
         infrastructure_ref: child_ref(snapshot, report, Role::Infrastructure, is_gone),

@@ -30,6 +30,7 @@ mod ownership;
 mod pauses;
 #[path = "../harness/proof.rs"]
 mod proof;
+mod reclaim;
 mod reused_host;
 mod status;
 mod taints;

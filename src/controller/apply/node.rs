@@ -91,6 +91,15 @@ impl Apply<'_> {
                 let steps = serde_json::from_value(edit.patch()).map_err(EffectError::Encode)?;
                 self.patch_node("taint", &edit.node, &Patch::Json(steps)).await
             }
+            Effect::ClearReclaim(edit) => {
+                let gone = json!({
+                    names::ANNOTATION_RECLAIM_REQUESTED: null,
+                    names::ANNOTATION_RECLAIM_REASON: null,
+                    names::ANNOTATION_RECLAIM_REQUESTED_AT: null,
+                });
+                let patch = json!({"metadata": {"annotations": gone}});
+                self.edit_node("clear_reclaim", edit, patch).await
+            }
             Effect::DeleteNode(edit) => self.delete_node(edit).await,
             Effect::Evict(pod) => self.evict(pod).await,
             Effect::DeletePod(pod) => self.delete_pod(pod).await,
@@ -100,6 +109,7 @@ impl Apply<'_> {
             | Effect::CreateMachine(_)
             | Effect::PatchMachine { .. }
             | Effect::PatchChild { .. }
+            | Effect::WriteHold(_)
             | Effect::DeleteMachine { .. }
             | Effect::DeleteChild { .. } => Ok(()),
         }

@@ -125,7 +125,7 @@ pub(super) fn settled(snapshot: &Snapshot, ruling: &Ruling) -> Standing {
     let (phase, reason) = match ruling.rule {
         Rule::KillSwitch => (Phase::Terminated, "Terminated"),
         Rule::Disabled => (Phase::Disabled, "Disabled"),
-        Rule::Reclaim => (Phase::Inactive, "Reclaimed"),
+        Rule::Reclaim => (Phase::Disabled, "Reclaimed"),
         Rule::Hold => (Phase::Inactive, "Held"),
         Rule::Paused => (Phase::Inactive, "Paused"),
         Rule::Deletion

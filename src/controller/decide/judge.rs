@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 
 use crate::api::machine_hold::{HoldOrigin, HoldState};
+use crate::api::names;
 use crate::api::status::{DecisionSource, DesiredState, Rule};
 use crate::controller::hold::Hold;
-use crate::controller::reclaim;
+use crate::controller::reclaim::{self, request, wish};
 use crate::controller::snapshot::Snapshot;
 use crate::schedule::{Schedule, Winner};
 
@@ -67,8 +68,33 @@ fn by_reclaim(snapshot: &Snapshot, holds: &[Hold], at: Timestamp) -> Option<Verd
             format!("reclaimed by its owner{seen}, {}: {}", until(snapshot, hold.until), hold.reason);
         return Some(of_hold(hold, DesiredState::Inactive, Rule::Reclaim, message));
     }
+    by_request(snapshot, at).or_else(|| by_latch(snapshot, at))
+}
+
+/// Asked for a moment ago: the machine leaves while its hold is being written.
+fn by_request(snapshot: &Snapshot, at: Timestamp) -> Option<Verdict> {
+    let asked = request::news(snapshot).filter(|asked| asked.until.is_none_or(|until| at < until))?;
+    let seen = asked.matched.as_ref().map_or_else(String::new, |seen| format!(" ({seen})"));
+    let message = format!("reclaimed by its owner{seen}, on Node {}", asked.node);
+    let source = DecisionSource {
+        kind: Some("Node".to_owned()),
+        name: Some(asked.node.clone()),
+        uid: snapshot.own_node().map(|node| node.uid.clone()),
+        field_path: Some(format!("metadata.annotations[{}]", names::ANNOTATION_RECLAIM_REQUESTED)),
+    };
+    let (state, rule) = (DesiredState::Inactive, Rule::Reclaim);
+    Some(Verdict { state, rule, source: Some(source), message, remedy: None })
+}
+
+fn by_latch(snapshot: &Snapshot, at: Timestamp) -> Option<Verdict> {
     let latch = reclaim::latch(snapshot).filter(|latch| latch.until.is_none_or(|until| at < until))?;
-    let message = format!("reclaimed by its owner, {}", until(snapshot, latch.until));
+    let known = snapshot.status.reclaim.as_ref().filter(|known| known.at == latch.at);
+    let seen = known.and_then(|known| known.matched.as_ref());
+    let seen = seen.map_or_else(String::new, |seen| format!(" ({seen})"));
+    let request = known.and_then(|known| known.request.as_ref());
+    let without = request.and_then(|request| wish::failed(snapshot, request));
+    let without = without.map_or_else(String::new, |tried| format!("; {}", tried.message));
+    let message = format!("reclaimed by its owner{seen}, {}{without}", until(snapshot, latch.until));
     let path = Some("status.timers.reclaimedAt".to_owned());
     let object = &snapshot.object;
     let remedy = format!(

@@ -16,6 +16,8 @@ pub mod rule;
 #[cfg(test)]
 mod tests;
 
+use jiff::Timestamp;
+
 use crate::api::condition::Phase;
 use crate::api::status::{DesiredState, Manner, Rule, Timers};
 use crate::controller::effect::{Decision, Effect, Standing, Wake};
@@ -72,6 +74,7 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
         plan.wake = plan.wake.or(snapshot.now.saturating_add(NEXT_SIGHT).ok());
     }
     let latched = reclaim::latch(snapshot).map(|latch| latch.at);
+    let retry = write_hold(snapshot, ruling.rule, &mut plan);
     Decision {
         standing: plan.standing,
         effects: plan.effects,
@@ -80,9 +83,19 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
         is_gone: plan.is_gone,
         pods_of: plan.pods_of,
         taints: plan.taints,
-        wake: plan.wake.or(ruling.until).or(rule::next_look(snapshot)),
+        wake: plan.wake.or(retry).or(ruling.until).or(rule::next_look(snapshot)),
         ruling,
     }
+}
+
+/// Before everything else, and whatever else there is to do. When to try again, if not now.
+fn write_hold(snapshot: &Snapshot, rule: Rule, plan: &mut Plan) -> Option<Timestamp> {
+    if snapshot.object.is_moving || snapshot.is_capi_paused() {
+        return None;
+    }
+    let (wish, again_at) = reclaim::wish::due(snapshot, rule);
+    plan.effects.splice(0..0, wish.map(|wish| Effect::WriteHold(Box::new(wish))));
+    again_at
 }
 
 fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {

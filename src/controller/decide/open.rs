@@ -10,12 +10,13 @@ use crate::capi::version::Capi;
 use crate::controller::build;
 use crate::controller::decide::Plan;
 use crate::controller::decide::cleanup::stale_node;
-use crate::controller::decide::leave::{edit, uncordon};
+use crate::controller::decide::leave::{edit, reachable_node, uncordon};
 use crate::controller::decide::node;
 use crate::controller::decide::rivals;
 use crate::controller::decide::rule::Ruling;
 use crate::controller::effect::{Effect, INFRASTRUCTURE_DELETED, Standing, Wake};
 use crate::controller::parts;
+use crate::controller::reclaim::request;
 use crate::controller::snapshot::{Child, Object, Service, Snapshot};
 use crate::controller::target::Templates;
 
@@ -71,9 +72,16 @@ fn follow(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) -> Plan {
     let free = uncordon(snapshot);
     let taints = node::taints(snapshot);
     // One write to the Node in a pass: the next one needs the version that this one makes.
-    plan.effects.extend(free.or_else(|| taints.edit.clone().map(Effect::Taint)));
+    let taint = || taints.edit.clone().map(Effect::Taint);
+    plan.effects.extend(free.or_else(taint).or_else(|| answered(snapshot)));
     plan.taints = Some(taints);
     plan
+}
+
+/// The agent waits for this before it asks again.
+fn answered(snapshot: &Snapshot) -> Option<Effect> {
+    let node = reachable_node(snapshot).filter(|_| request::is_to_be_cleared(snapshot))?;
+    Some(Effect::ClearReclaim(edit(node)))
 }
 
 /// Somebody deleted the infrastructure object under its Machine: the host is gone, and Cluster API never asks for

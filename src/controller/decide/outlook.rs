@@ -122,7 +122,7 @@ impl<'a> Walk<'a> {
     }
 
     fn next_hold_edge(&self) -> Option<Timestamp> {
-        let latch = reclaim::latch(self.snapshot).and_then(|latch| latch.until);
+        let latch = reclaim::without_hold(self.snapshot).and_then(|latch| latch.until);
         let holds = self.holds.iter().flat_map(|hold| hold.edges_after(self.at));
         holds.chain(latch.filter(|end| *end > self.at)).min()
     }

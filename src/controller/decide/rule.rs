@@ -84,7 +84,7 @@ pub fn next_look(snapshot: &Snapshot) -> Option<Timestamp> {
     let at = schedule_instant(snapshot);
     let timetable = snapshot.target.schedule.as_ref().ok().and_then(|schedule| schedule.next_edge(at));
     let holds = snapshot.holds.iter().flat_map(|hold| hold.edges_after(at));
-    let latch = reclaim::latch(snapshot).and_then(|latch| latch.until);
+    let latch = reclaim::without_hold(snapshot).and_then(|latch| latch.until);
     let clock = timetable.map(|edge| edge.at).into_iter().chain(holds).chain(latch);
     // Counted by the clock as it is: nobody acts on it.
     clock.chain(reclaim::next_fall(snapshot)).min()
@@ -95,7 +95,7 @@ pub fn ruling(snapshot: &Snapshot) -> Ruling {
     let (at, lent) = (schedule_instant(snapshot), is_lent(snapshot));
     let verdict = judge(snapshot, &snapshot.holds, at, lent);
     let is_reclaimed = judge::newest(&snapshot.holds, HoldOrigin::Reclaim, at).is_some()
-        || reclaim::latch(snapshot).is_some();
+        || reclaim::without_hold(snapshot).is_some();
     let manner = if snapshot.target.kill_switch || is_reclaimed { Manner::Eject } else { Manner::Graceful };
     let began = match (verdict.rule, snapshot.object.deleted_at) {
         (Rule::Deletion, Some(at)) => at,

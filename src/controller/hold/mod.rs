@@ -8,6 +8,7 @@ pub mod pass;
 pub mod said;
 #[cfg(test)]
 mod tests;
+pub mod tries;
 
 use std::collections::BTreeMap;
 

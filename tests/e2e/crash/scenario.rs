@@ -1,8 +1,8 @@
 use kube::ResourceExt;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::json;
 
-use crate::harness::{eventually, gone};
+use crate::harness::{eventually, gone, provider};
 use crate::world::{PATIENCE, World, closed, is_true, open, uid};
 
 /// What is going on when the controller is killed.
@@ -16,17 +16,20 @@ pub enum Scenario {
     Cancel,
     /// A lent object is deleted.
     Delete,
+    /// The owner of a lent machine takes it back: one hold, deletion, all gone.
+    Reclaim,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 4] = [Self::Open, Self::Close, Self::Cancel, Self::Delete];
+    pub const ALL: [Self; 5] = [Self::Open, Self::Close, Self::Cancel, Self::Delete, Self::Reclaim];
 
     /// Fewer writes than these and the scenario no longer shows what it is for. On the management side: finalizer,
-    /// three objects, status and Event of the opening; limits or DELETE, status and Event of each step of a leaving.
+    /// three objects, status and Event of the opening; limits or DELETE, status and Event of each step of a leaving, and of a
+    /// reclaim its hold.
     pub fn least_writes(self) -> (usize, usize) {
         match self {
             Self::Open => (8, 0),
-            Self::Close => (5, 1),
+            Self::Close | Self::Reclaim => (5, 1),
             Self::Cancel => (3, 2),
             Self::Delete => (4, 1),
         }
@@ -47,18 +50,20 @@ impl Scenario {
             Self::Open => drop(world.create(name, self.spec(world)).await),
             Self::Close | Self::Cancel => world.edit(name, json!({"schedule": closed()})).await,
             Self::Delete => world.delete(name).await,
+            Self::Reclaim => ask(world, name).await,
         }
     }
 
     fn spec(self, world: &World) -> serde_json::Value {
         let grace = match self {
-            Self::Open => "0s",
+            Self::Open | Self::Reclaim => "0s",
             Self::Close | Self::Delete => "2s",
             Self::Cancel => "10m",
         };
         // A kubeconfig of our own, whose server is the proxy: Cluster API keeps the direct way.
         let secret = format!("{}-through-proxy", world.tenant.cluster);
-        json!({"gracefulShutdownTimeout": grace, "kubeconfigSecretRef": {"name": secret, "key": "value"}})
+        json!({"gracefulShutdownTimeout": grace, "kubeconfigSecretRef": {"name": secret, "key": "value"},
+               "reclaim": {"returnAfter": "Never"}})
     }
 
     /// Waits for the end, and checks it.
@@ -87,6 +92,7 @@ impl Scenario {
                 world.edit(name, json!({"schedule": open()})).await;
                 lent(world, name).await;
             }
+            Self::Reclaim => reclaimed(world, name).await,
             Self::Delete => {
                 gone(&world.scheduled_machines(), name, PATIENCE).await;
                 // The finalizer outlives everything that it stands for.
@@ -99,6 +105,34 @@ impl Scenario {
             }
         }
     }
+}
+
+/// As an agent does.
+async fn ask(world: &World, name: &str) {
+    let at = jiff::Timestamp::now().to_string();
+    let annotations = json!({
+        "5spot.finos.org/reclaim-requested": "true",
+        "5spot.finos.org/reclaim-reason": "process-match: java",
+        "5spot.finos.org/reclaim-requested-at": at,
+    });
+    let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+    world.nodes().patch(name, &PatchParams::default(), &patch).await.unwrap();
+}
+
+async fn reclaimed(world: &World, name: &str) {
+    let off = world.until_settled(name, "Disabled").await;
+    world.until_nothing_left(name).await;
+    let by = &off.data["status"]["decision"]["source"]["kind"];
+    let off = if by == "MachineHold" {
+        off
+    } else {
+        world.until(name, "held", |sm| sm.data["status"]["decision"]["source"]["kind"] == "MachineHold").await
+    };
+    assert_eq!(off.data["status"]["reclaim"]["last24h"], 1, "{}", off.data["status"]);
+    let holds = world.tenant.api(&provider::kind("5spot.finos.org", "v1alpha1", "MachineHold"));
+    let ours = holds.list(&ListParams::default()).await.unwrap().items;
+    let ours: Vec<_> = ours.iter().filter(|hold| hold.data["spec"]["scheduledMachine"] == name).collect();
+    assert_eq!(ours.len(), 1, "{ours:?}");
 }
 
 async fn lent(world: &World, name: &str) {

@@ -127,6 +127,7 @@ pub(super) fn given() -> Given {
         capi: Capi::Served(Version::V1Beta2),
         holds_unread: None,
         holds: vec![],
+        hold_tried: None,
         cluster: Some(Cluster {
             uid: "uid-of-the-cluster".to_owned(),
             infrastructure_provisioned: true,

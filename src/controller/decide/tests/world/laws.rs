@@ -13,6 +13,7 @@ use crate::api::status::{DesiredState, Manner, Rule};
 use crate::controller::decide::tests::given::SM;
 use crate::controller::effect::{Decision, Effect};
 use crate::controller::hold::Hold;
+use crate::controller::reclaim::without_hold;
 use crate::controller::snapshot::Snapshot;
 use crate::controller::snapshot::pods::Pods;
 use crate::workload::Reach;
@@ -137,7 +138,7 @@ impl World {
         let in_force = || snapshot.holds.iter().filter(counts);
         let reclaims = in_force().any(|hold| hold.origin == HoldOrigin::Reclaim);
         if self.offset == 0 {
-            let eject = snapshot.target.kill_switch || reclaims;
+            let eject = snapshot.target.kill_switch || reclaims || without_hold(snapshot).is_some();
             assert_eq!(decision.ruling.manner == Manner::Eject, eject, "{:#?}", decision.ruling);
             let newest =
                 in_force().filter(|hold| hold.origin == HoldOrigin::User).max_by_key(|hold| hold.rank());
@@ -188,7 +189,9 @@ impl World {
                 Effect::Cordon(node)
                 | Effect::Uncordon { node, .. }
                 | Effect::EjectNode { node, .. }
+                | Effect::ClearReclaim(node)
                 | Effect::DeleteNode(node) => assert!(self.ours.contains(&node.uid), "not our Node"),
+                Effect::WriteHold(wish) => self.is_asked_for(wish),
                 Effect::AddFinalizer | Effect::PatchChild { .. } | Effect::RemoveFinalizer { .. } => {}
                 Effect::Taint(edit) => assert!(self.ours.contains(&edit.node.uid), "not our Node"),
             }

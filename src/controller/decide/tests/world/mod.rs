@@ -1,13 +1,14 @@
 //! Simulated weeks of one ScheduledMachine: the laws of the core, under random edits and faults.
 //!
 //! `model` is the API servers and Cluster API, `pods` what runs on the Node, `shell` is the pass with everything that can
-//! go wrong in it, `sights` is what it is shown, `retries` what follows one that failed, `laws` says what must hold at every step, `holds` makes holds, and this file deals the cards.
+//! go wrong in it, `sights` is what it is shown, `retries` what follows one that failed, `laws` says what must hold at every step, `holds` makes holds, `reclaims` owners, and this file deals the cards.
 
 mod found;
 mod holds;
 mod laws;
 mod model;
 mod pods;
+mod reclaims;
 mod retries;
 mod shell;
 mod sights;
@@ -57,6 +58,8 @@ enum Act {
     Down(i64),
     Clock(i64),
     Stranger(Stranger),
+    /// The owner starts one of her programs; whether the agent can tell the time.
+    Ask(bool),
 }
 
 fn edits() -> impl Strategy<Value = Act> {
@@ -140,6 +143,7 @@ fn acts() -> impl Strategy<Value = Act> {
         2 => (1..20_i64).prop_map(Act::Stick),
         1 => (-300..=0_i64).prop_map(Act::Clock),
         2 => taints::strangers().prop_map(Act::Stranger),
+        2 => prop::bool::weighted(0.8).prop_map(Act::Ask),
     ]
 }
 
@@ -206,6 +210,11 @@ fn a_settled_world_is_left_alone() {
         ("19:00", vec![held(HoldState::NoNew, false)]),
         ("19:00", vec![held(HoldState::Active, false)]),
         ("18:02", vec![held(HoldState::AsIs, false)]),
+        ("10:00", vec![Act::Ask(true)]),
+        ("10:00", vec![Act::Ask(false)]),
+        ("10:00", vec![Act::PauseCluster(true), Act::Ask(true)]),
+        ("10:00", vec![Act::PauseCluster(true), Act::Ask(false)]),
+        ("18:02", vec![Act::Ask(true)]),
     ] {
         let mut world = model::World::new(t("08:00"));
         world.act(Act::Wait(t(at).as_second() - t("08:00").as_second()));

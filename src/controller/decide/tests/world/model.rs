@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Act;
 use super::laws::Truth;
 use super::pods::PodWorld;
+use super::reclaims::Reclaims;
 use super::retries::Held;
 use super::shell::Fault;
 use super::sights::{NodeWatch, Speaks};
@@ -84,6 +85,7 @@ pub(super) struct World {
     pub(super) lags: bool,
     pub(super) held: Option<Held>,
     pub(super) stale: Option<Shown>,
+    pub(super) reclaims: Reclaims,
     /// The last pass saw what is, and had nothing to do.
     pub(super) is_settled: bool,
     pub(super) truth: Truth,
@@ -145,6 +147,7 @@ impl World {
             lags: false,
             held: None,
             stale: None,
+            reclaims: Reclaims::default(),
             is_settled: false,
             truth: Truth::default(),
         }
@@ -215,6 +218,7 @@ impl World {
             Act::Hold(how) => self.hold(&how),
             Act::EndHold => drop(self.live.holds.pop()),
             Act::Stranger(stranger) => self.stranger(&stranger),
+            Act::Ask(is_timed) => self.ask(is_timed),
             Act::Down(seconds) => self.down_until = self.down_until.max(self.after(seconds)),
             Act::Clock(offset) => {
                 self.offset = offset;

@@ -83,6 +83,7 @@ impl World {
             status,
             holds_unread: None,
             holds: shown.holds.clone(),
+            hold_tried: self.reclaims.tried.clone(),
             cluster: cluster.cloned(),
             machine,
             children,
@@ -115,7 +116,10 @@ impl World {
             return Pass::Held;
         }
         self.obeys(&snapshot, &decision);
-        let is_stale = shown.object != self.live.object || self.is_lifted(&decision);
+        let is_stale = shown.object != self.live.object
+            || self.is_lifted(&decision)
+            || (decision.effects.iter().any(|effect| effect.wish().is_some())
+                && shown.holds != self.live.holds);
         if decision.effects.iter().any(Effect::is_destructive) && is_stale {
             return Pass::Moved;
         }
@@ -142,6 +146,10 @@ impl World {
                 Some(How::FailAfter) => Err(refused("ApiTimeout")),
                 _ => done,
             };
+            if let Some(wish) = effect.wish() {
+                report.recorded = Some(self.recorded(wish, done.err()));
+                continue;
+            }
             match done {
                 Ok(made) => report.made.extend(made),
                 Err(failure) if effect.is_on_node() => report.node_failure = Some(failure),
@@ -192,6 +200,7 @@ impl World {
 
     fn died(&mut self) -> Pass {
         self.pods.forget();
+        self.reclaims.tried = None;
         self.relists();
         self.held = None;
         Pass::Moved
@@ -238,6 +247,10 @@ impl World {
                     node.taints.clone_from(taints);
                 };
                 return self.edit_node(node, edit).map(|()| None);
+            }
+            Effect::WriteHold(wish) => self.write_hold(wish),
+            Effect::ClearReclaim(edit) => {
+                return self.edit_node(edit, |node| node.reclaim = None).map(|()| None);
             }
             Effect::Evict(pod) => return self.make_go(pod, Verb::Evict).map(|()| None),
             Effect::DeletePod(pod) => return self.make_go(pod, Verb::Delete).map(|()| None),

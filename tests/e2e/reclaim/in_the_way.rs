@@ -1,0 +1,137 @@
+//! What may stand in the way of a hold does not keep the owner waiting.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::Method;
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+use crate::drain::yard::{Yard, is_cordoned, is_ejecting};
+use crate::harness::proxy::{Entry, status_body};
+use crate::harness::{FaultProxy, eventually, refusal};
+use crate::world::{PATIENCE, World, said};
+
+#[tokio::test]
+async fn a_hold_that_is_refused_is_latched_told_and_written_once_it_may_be() {
+    let yard = Yard::lent("reclaim-refused", json!({"reclaim": {"returnAfter": "Never"}})).await;
+    let tenant = &yard.world.tenant;
+    let why = "no more holds in this namespace";
+    let refused =
+        refusal::refuse_creates(tenant.management_plane(), &tenant.namespace, "machineholds", why).await;
+    let asked = yard.reclaim("java").await;
+    let writes = yard.deleted_in_time(asked).await;
+    let latch = writes.only(|call| call.resource == "scheduledmachines/status").accepted();
+    let deleted = writes.on("machines").verb("delete");
+    assert!(
+        latch.iter().any(|call| call.ended <= deleted.iter().next().unwrap().received),
+        "latched before the DELETE: {writes}"
+    );
+    yard.until_machine_gone().await;
+    let off = yard.world.until_settled(&yard.name, "Disabled").await;
+    assert_eq!(said(&off, "Scheduled").0, "EmergencyReclaim");
+    assert!(off.data["status"]["timers"]["reclaimedAt"].is_string(), "{:#}", off.data["status"]);
+    let message = off.data["status"]["message"].as_str().unwrap();
+    assert!(message.contains(why) && message.contains("java"), "{message}");
+    yard.world.until_event(&yard.name, "the MachineHold of this reclaim could not be written").await;
+
+    refused.lift().await;
+    let hold = yard.reclaimed().await;
+    let off = yard.until("unlatched", |sm| sm.data["status"].get("timers").is_none()).await;
+    assert_eq!(hold.data["spec"]["reclaim"]["matched"], "java");
+    assert_eq!(off.data["status"]["reclaim"]["last24h"], 1);
+    assert_eq!((yard.creates_of_holds().accepted().len(), yard.all_holds().await.len()), (1, 1));
+    yard.is_spec_untouched();
+}
+
+/// Lent, with a proxy before the management API server.
+async fn lent_through(test: &str) -> (Yard, FaultProxy) {
+    let (world, proxy) = World::start_through(test).await;
+    let name = world.tenant.unique("ws");
+    world.create(&name, json!({"reclaim": {"returnAfter": "Never"}})).await;
+    world.until_settled(&name, "Active").await;
+    world.until(&name, "on a Node", |sm| sm.data["status"]["nodeRef"]["uid"].is_string()).await;
+    (Yard { world, name }, proxy)
+}
+
+fn makes_a_hold(entry: &Entry) -> bool {
+    entry.method == Method::POST && entry.path.contains("/machineholds")
+}
+
+#[tokio::test]
+async fn a_create_that_hangs_does_not_keep_the_owner_waiting_and_makes_no_second_hold() {
+    let (yard, proxy) = lent_through("reclaim-hung").await;
+    let hangs = Arc::new(AtomicBool::new(true));
+    let still = hangs.clone();
+    let swallows = move |entry: &Entry| makes_a_hold(entry) && still.load(Ordering::Relaxed);
+    proxy.delay(Duration::from_secs(20), swallows);
+    let asked = yard.reclaim("java").await;
+    yard.deleted_in_time(asked).await;
+    yard.until_machine_gone().await;
+    let off = yard.world.until_settled(&yard.name, "Disabled").await;
+    assert!(off.data["status"]["timers"]["reclaimedAt"].is_string(), "{:#}", off.data["status"]);
+    hangs.store(false, Ordering::Relaxed);
+    yard.reclaimed().await;
+    yard.until("unlatched", |sm| sm.data["status"].get("timers").is_none()).await;
+    assert_eq!(yard.all_holds().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_hold_whose_making_was_not_heard_of_is_found_and_no_second_one_made() {
+    let (yard, proxy) = lent_through("reclaim-unheard").await;
+    let body = status_body(504, "Timeout", "request did not complete within the allotted timeout");
+    proxy.answer_instead(1, 504, body, makes_a_hold);
+    let asked = yard.reclaim("java").await;
+    yard.deleted_in_time(asked).await;
+    yard.reclaimed().await;
+    yard.world.until_settled(&yard.name, "Disabled").await;
+    yard.until("unlatched", |sm| sm.data["status"].get("timers").is_none()).await;
+    assert_eq!((proxy.unanswered(), yard.all_holds().await.len()), (0, 1));
+    assert_eq!(yard.creates_of_holds().len(), 1, "{}", yard.creates_of_holds());
+}
+
+#[tokio::test]
+async fn a_name_that_somebody_squats_is_in_nobodys_way() {
+    let yard = Yard::lent("reclaim-squatted", json!({"reclaim": {"returnAfter": "Never"}})).await;
+    let resource = crate::harness::provider::kind("5spot.finos.org", "v1alpha1", "MachineHold");
+    for name in [format!("{}-reclaim", yard.name), format!("{}-reclaim-", yard.name)] {
+        let name = name.trim_end_matches('-').to_owned();
+        let spec = json!({"scheduledMachine": "nobody", "state": "NoNew", "reason": "in the way"});
+        let object =
+            json!({"metadata": {"name": format!("{name}-{}", yard.all_holds().await.len())}, "spec": spec});
+        yard.world.tenant.create(&resource, object).await;
+    }
+    let asked = yard.reclaim("java").await;
+    yard.deleted_in_time(asked).await;
+    let hold = yard.reclaimed().await;
+    assert!(hold.name_any().starts_with(&format!("{}-reclaim-", yard.name)));
+}
+
+#[tokio::test]
+async fn under_a_pause_of_cluster_api_the_node_half_runs_and_the_rest_follows_the_thaw() {
+    let yard = Yard::lent("reclaim-paused", json!({"reclaim": {"returnAfter": "Never"}})).await;
+    let pause = |paused: bool| Patch::Merge(json!({"spec": {"paused": paused}}));
+    let (clusters, cluster) = (yard.world.tenant.clusters(), yard.world.tenant.cluster.clone());
+    clusters.patch(&cluster, &PatchParams::default(), &pause(true)).await.unwrap();
+    yard.until("paused", |sm| said(sm, "Ready").0 == "BlockedByPause").await;
+    yard.annotate("true", "java", "no time at all").await;
+    eventually(&yard.world.nodes(), &yard.name, "ejected", PATIENCE, |node| {
+        is_ejecting(node) && is_cordoned(node)
+    })
+    .await;
+    let paused = yard.until("reclaimed", |sm| sm.data["status"]["decision"]["rule"] == "Reclaim").await;
+    let seen: Timestamp = paused.data["status"]["decision"]["ruleSince"].as_str().unwrap().parse().unwrap();
+    crate::harness::pass_until(Timestamp::now() + SignedDuration::from_secs(3)).await;
+    assert!(!yard.is_deleted() && yard.all_holds().await.is_empty(), "{}", yard.world.calls().writes());
+    let status = yard.world.calls().only(|call| call.resource == "scheduledmachines/status").writes();
+    assert!(status.since(seen).len() < 5, "a status that is written for ever: {status}");
+    clusters.patch(&cluster, &PatchParams::default(), &pause(false)).await.unwrap();
+    let hold = yard.reclaimed().await;
+    let at: Timestamp = hold.data["spec"]["reclaim"]["requestedAt"].as_str().unwrap().parse().unwrap();
+    assert_eq!(at, seen, "as of when it was first seen");
+    yard.deletion().await;
+    yard.world.until_settled(&yard.name, "Disabled").await;
+}
