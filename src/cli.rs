@@ -11,6 +11,8 @@ use crate::config::keys::{self, CONFIG, Key};
 
 /// Runs the controller when called by this name.
 const CONTROLLER: &str = "5spot-controller";
+/// Runs the reclaim agent when called by this name.
+const RECLAIM_AGENT: &str = "5spot-reclaim-agent";
 
 const ABOUT: &str = "Lends idle machines to Kubernetes clusters by the clock, and gives them back.";
 const CONTROLLER_ABOUT: &str = "Run the controller, in the Cluster API management cluster";
@@ -23,6 +25,8 @@ const STATUS: &str = "Settings: flag > environment > file > default; an empty va
 pub enum Call {
     /// Run the controller.
     Controller(Typed),
+    /// Run the reclaim agent.
+    Agent(Typed),
     /// Print the definitions of our kinds.
     PrintDefinitions(CrdFormat),
 }
@@ -74,10 +78,14 @@ pub fn read(line: impl IntoIterator<Item = OsString>) -> Result<Call, clap::Erro
         let matches = controller(CONTROLLER).try_get_matches_from(line)?;
         return Ok(Call::Controller(Typed::of(&keys::CONTROLLER, &matches)));
     }
+    if called == Some(RECLAIM_AGENT) {
+        return Ok(Call::Agent(typed_for_agent(&agent(RECLAIM_AGENT).try_get_matches_from(line)?)));
+    }
     let matches = program().try_get_matches_from(line)?;
     match matches.subcommand() {
         None => Ok(Call::Controller(Typed::of(&keys::CONTROLLER, &matches))),
         Some(("controller", of)) => Ok(Call::Controller(Typed::of(&keys::CONTROLLER, of))),
+        Some(("reclaim-agent", of)) => Ok(Call::Agent(typed_for_agent(of))),
         Some(("crd", of)) => Ok(print_definitions(of)),
         Some((other, _)) => Err(program().error(ErrorKind::InvalidSubcommand, other)),
     }
@@ -101,6 +109,7 @@ fn program() -> Command {
         .about(ABOUT)
         .override_usage("5spot [OPTIONS]\n       5spot <COMMAND>")
         .subcommand(controller("controller"))
+        .subcommand(agent("reclaim-agent"))
         .subcommand(crd)
         .args_conflicts_with_subcommands(true)
 }
@@ -114,7 +123,7 @@ fn controller(name: &'static str) -> Command {
 }
 
 /// The reclaim agent's flags, under the name by which it is called.
-pub fn agent(name: &'static str) -> Command {
+fn agent(name: &'static str) -> Command {
     let oneshot = Arg::new("oneshot")
         .long("oneshot")
         .action(ArgAction::SetTrue)
@@ -126,14 +135,14 @@ pub fn agent(name: &'static str) -> Command {
         .requires("oneshot")
         .help("With --oneshot: rules from a file (the ConfigMap's reclaim.toml) instead of the cluster's");
     let examples = format!(
-        "Examples:\n  5spot-reclaim-agent --node-name ws-17 --detector poll\n  \
-         5spot-reclaim-agent --oneshot --rules reclaim.toml\n\n{STATUS}"
+        "Examples:\n  {RECLAIM_AGENT} --node-name ws-17 --detector poll\n  \
+         {RECLAIM_AGENT} --oneshot --rules reclaim.toml\n\n{STATUS}"
     );
     role(name, AGENT_ABOUT, &keys::AGENT).arg(oneshot).arg(rules).after_help(examples)
 }
 
 /// What was typed for the agent, of a line that [`agent`] has matched.
-pub fn typed_for_agent(matches: &ArgMatches) -> Typed {
+fn typed_for_agent(matches: &ArgMatches) -> Typed {
     Typed {
         is_oneshot: matches.get_flag("oneshot"),
         rules: matches.get_one::<PathBuf>("rules").cloned(),

@@ -2,11 +2,14 @@
 
 use std::error::Error;
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
+use fivespot::agent::{self, oneshot, rules};
 use fivespot::api::crd;
 use fivespot::api::names::AGENT;
 use fivespot::cli::{self, Call, CrdFormat, Typed};
+use fivespot::config::AgentTask;
 use fivespot::controller::{self, Settings};
 use fivespot::runtime::{Tasks, stop_signal};
 use fivespot::{config, telemetry};
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
     // A wrong call ends here, with a usage message and status 2; so does a call for help, with status 0.
     match cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit()) {
         Call::Controller(typed) => run_controller(&typed),
+        Call::Agent(typed) => run_agent(&typed),
         Call::PrintDefinitions(format) => exit(print_definitions(format), ExitCode::FAILURE),
     }
 }
@@ -85,6 +89,44 @@ async fn serve(settings: &Settings) -> Result<(), Failure> {
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn run_agent(typed: &Typed) -> ExitCode {
+    let config = match config::agent(typed, std::env::vars_os()) {
+        Ok(config) => config,
+        Err(error) => return exit(Err(error.into()), ExitCode::from(2)),
+    };
+    if let Err(error) = telemetry::logs::start(&config.logs) {
+        return exit(Err(error.into()), ExitCode::from(2));
+    }
+    // One thread is enough for what it waits for, and it lives on somebody's workstation.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit(Err(error.into()), ExitCode::FAILURE),
+    };
+    let look = match &config.task {
+        AgentTask::Watch { node } => {
+            let watched = runtime.block_on(agent::watch_over(&config, node));
+            return exit(watched.map_err(Into::into), ExitCode::FAILURE);
+        }
+        AgentTask::OnceForNode { node } => runtime.block_on(agent::look_for_node(&config, node)),
+        AgentTask::OnceByFile { rules } => match rules_of(rules) {
+            Ok(rules) => Ok(runtime.block_on(agent::look_by_rules(&config, rules))),
+            Err(error) => return exit(Err(error), ExitCode::from(2)),
+        },
+    };
+    let shown = look.and_then(|look| oneshot::print(&look, io::stdout()).map(|()| look.is_healthy));
+    match shown {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => exit(Err(error.into()), ExitCode::FAILURE),
+    }
+}
+
+fn rules_of(path: &Path) -> Result<rules::Rules, Failure> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| format!("--rules {}: {error}", path.display()))?;
+    Ok(rules::parse(&text).map_err(|faults| format!("--rules {}: {faults}", path.display()))?)
 }
 
 fn print_definitions(format: CrdFormat) -> Result<(), Failure> {

@@ -16,8 +16,10 @@ mod house {
     use std::path::{Path, PathBuf};
 
     /// No await, no client, no clock, no environment, no logging.
-    const PURE: [&str; 23] = [
+    const PURE: [&str; 25] = [
         "src/agent/rules",
+        "src/agent/book.rs",
+        "src/agent/session.rs",
         "src/capi/drain_rules.rs",
         "src/schedule",
         "src/api",
@@ -180,6 +182,8 @@ mod names {
         for dir in [
             "manifests/crd",
             "manifests/workload",
+            "manifests/agent",
+            "manifests/agent-poll",
             "manifests/controller",
             "manifests/policy",
             "manifests/examples",

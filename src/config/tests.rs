@@ -109,13 +109,16 @@ fn controller_typed(line: &[&str]) -> Typed {
     let line = ["5spot-controller"].iter().chain(line).map(OsString::from);
     match cli::read(line).unwrap() {
         Call::Controller(typed) => typed,
-        Call::PrintDefinitions(format) => panic!("{format:?}"),
+        other => panic!("{other:?}"),
     }
 }
 
 fn agent_typed(line: &[&str]) -> Typed {
-    let line = ["5spot-reclaim-agent"].iter().chain(line);
-    cli::typed_for_agent(&cli::agent("5spot-reclaim-agent").try_get_matches_from(line).unwrap())
+    let line = ["5spot-reclaim-agent"].iter().chain(line).map(OsString::from);
+    match cli::read(line).unwrap() {
+        Call::Agent(typed) => typed,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn variables(given: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
@@ -227,8 +230,8 @@ fn an_agent_without_a_node_can_only_look_once_by_rules_of_a_file() {
     assert_eq!(once, AgentTask::OnceByFile { rules: "r.toml".into() });
     let once = alone(&["--oneshot", "--node-name", "ws-1"]).unwrap().task;
     assert_eq!(once, AgentTask::OnceForNode { node: "ws-1".to_owned() });
-    let line = ["5spot-reclaim-agent", "--rules", "r.toml"];
-    assert!(cli::agent("5spot-reclaim-agent").try_get_matches_from(line).is_err(), "rules are for one look");
+    let line = ["5spot-reclaim-agent", "--rules", "r.toml"].map(OsString::from);
+    assert!(cli::read(line).is_err(), "rules are for one look");
 }
 
 #[test]
@@ -375,7 +378,7 @@ fn help_shows_every_setting_with_its_default_and_variable_and_two_examples() {
     let help = |line: &[&str]| cli::read(line.iter().map(OsString::from)).unwrap_err();
     let shown = help(&["5spot-controller", "--help"]);
     assert_eq!(shown.exit_code(), 0);
-    let agent = cli::agent("5spot-reclaim-agent").try_get_matches_from(["x", "--help"]).unwrap_err();
+    let agent = help(&["5spot-reclaim-agent", "--help"]);
     for (shown, keys) in [(shown.to_string(), &keys::CONTROLLER[..]), (agent.to_string(), &keys::AGENT)] {
         // As wide as the terminal allows: lines break anywhere.
         let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -5,6 +5,7 @@
 
 use std::io::{PipeReader, Read};
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ const LONGEST_RETURN: Duration = Duration::from_secs(300);
 const WALK_SHARE: u32 = 5;
 /// At least this lies between a walk and one that a loss asks for.
 const LOSS_PAUSE: Duration = Duration::from_secs(1);
+/// The longest wait for anything: whoever watches over this thread can tell waiting from being stuck.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Events looked at before orders and timers have their turn.
 const BATCH: usize = 512;
 
@@ -64,6 +67,7 @@ pub(super) struct Shared<J: Judge> {
     pub(super) wake: PipeReader,
     pub(super) state: Arc<Mutex<State>>,
     pub(super) counters: Arc<Counters>,
+    pub(super) turns: Arc<AtomicU64>,
 }
 
 pub(super) struct Engine<J: Judge> {
@@ -76,6 +80,9 @@ pub(super) struct Engine<J: Judge> {
     orders: Receiver<Order<J>>,
     wake: PipeReader,
     state: Arc<Mutex<State>>,
+    turns: Arc<AtomicU64>,
+    /// Whoever ordered a look at everything is to be told of its end.
+    owes_look: bool,
     next_walk: Instant,
     is_thorough: bool,
     last_walk: Instant,
@@ -103,6 +110,8 @@ impl<J: Judge> Engine<J> {
             orders: shared.orders,
             wake: shared.wake,
             state: shared.state,
+            turns: shared.turns,
+            owes_look: false,
             opener,
             ears: None,
             next_walk: begin,
@@ -130,6 +139,7 @@ impl<J: Judge> Engine<J> {
     /// Until the handle is gone.
     pub(super) fn run(mut self) {
         while !self.lookout.is_over {
+            self.turns.fetch_add(1, Ordering::Relaxed);
             if !self.wait() || !self.obey() {
                 return;
             }
@@ -145,7 +155,7 @@ impl<J: Judge> Engine<J> {
         let due = [Some(self.next_walk), returns, beat, self.lookout.next()].into_iter().flatten().min();
         let more = self.ears.as_ref().is_some_and(|ears| ears.has_more());
         let due = due.filter(|_| !more);
-        let left = due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now()));
+        let left = due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now())).min(LONGEST_WAIT);
         // Rounded up, lest the last millisecond be spent awake.
         let millis = i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
         let mut fds = vec![PollFd::new(self.wake.as_fd(), PollFlags::POLLIN)];
@@ -178,6 +188,7 @@ impl<J: Judge> Engine<J> {
         self.walk.forget();
         self.lookout.forget();
         self.next_walk = now();
+        self.owes_look = true;
     }
 
     fn hear(&mut self) {
@@ -328,6 +339,9 @@ impl<J: Judge> Engine<J> {
         }
         let works = self.ears.is_some() || self.options.kind != Kind::Netlink;
         self.become_known(works.then(|| self.source()), fallback);
+        if std::mem::take(&mut self.owes_look) {
+            self.lookout.send(Event::Looked);
+        }
     }
 
     fn proven(&mut self) {

@@ -19,6 +19,7 @@ mod wire;
 
 use std::io::{PipeWriter, Write};
 use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -122,6 +123,8 @@ pub enum Event<F> {
     Found(Sighting<F>),
     /// The source, the reason for it, or whether anything can be seen has changed.
     Health(Health),
+    /// Everything that runs has been looked at since that was last ordered, and what was found has been told.
+    Looked,
 }
 
 /// Why the detectors could not begin, or could not go on.
@@ -159,6 +162,7 @@ pub struct Detector<J: Judge> {
     wake: Option<PipeWriter>,
     state: Arc<Mutex<State>>,
     counters: Arc<Counters>,
+    turns: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -189,7 +193,9 @@ impl<J: Judge> Detector<J> {
             wake: woken,
             state: Arc::clone(&state),
             counters: Arc::clone(&counters),
+            turns: Arc::default(),
         };
+        let turns = Arc::clone(&shared.turns);
         let (ready, outcome) = std::sync::mpsc::sync_channel(1);
         let run = move || match Engine::open(options, opener, shared) {
             Ok(engine) => {
@@ -203,7 +209,7 @@ impl<J: Judge> Detector<J> {
         let thread = Some(thread.map_err(DetectorError::Start)?);
         let ended = || DetectorError::Start(std::io::Error::other("its thread ended at once"));
         outcome.recv().map_err(|_| ended())??;
-        Ok(Self { events: taken, orders, wake: Some(wake), state, counters, thread })
+        Ok(Self { events: taken, orders, wake: Some(wake), state, counters, turns, thread })
     }
 
     /// The next event; `None` when the detectors have ended. Keep reading: they wait when nobody does.
@@ -232,6 +238,11 @@ impl<J: Judge> Detector<J> {
     /// What was counted since the start.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Grows at least every five seconds for as long as the detectors' thread is not stuck.
+    pub fn turns(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.turns)
     }
 
     fn order(&self, order: Order<J>) {
@@ -265,7 +276,8 @@ impl<J: Judge> Detector<J> {
         let (script, events) = mpsc::channel(16);
         let (orders, _) = std::sync::mpsc::channel();
         let state = Arc::new(Mutex::new(State::new()));
-        (script, Self { events, orders, wake: None, state, counters: Arc::default(), thread: None })
+        let (counters, turns) = (Arc::default(), Arc::default());
+        (script, Self { events, orders, wake: None, state, counters, turns, thread: None })
     }
 }
 

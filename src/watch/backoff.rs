@@ -5,15 +5,17 @@ use std::{
     time::Duration,
 };
 
-/// Doubles from 200 ms to the caller's limit, with jitter; counts from the start again only after [`Backoff::reset`].
+/// Doubles from 200 ms, unless another start was asked for, to the caller's limit, with jitter; counts from the start
+/// again only after [`Backoff::reset`].
 #[derive(Clone, Debug)]
 pub struct Backoff {
+    first: Duration,
     next: Duration,
 }
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self { next: Self::FIRST }
+        Self::starting_at(Self::FIRST)
     }
 }
 
@@ -23,6 +25,11 @@ impl Backoff {
     pub const SHORT: Duration = Duration::from_secs(5);
     /// Limit while it answers, and the answer is one that only a person changes.
     pub const LONG: Duration = Duration::from_secs(30);
+
+    /// The first pause is that long at most.
+    pub const fn starting_at(first: Duration) -> Self {
+        Self { first, next: first }
+    }
 
     /// How long to wait before the next attempt: between half of `longest` and `longest` once it is reached.
     ///
@@ -35,7 +42,7 @@ impl Backoff {
 
     /// The next pause is the shortest again. For when something worked, not merely began.
     pub fn reset(&mut self) {
-        self.next = Self::FIRST;
+        self.next = self.first;
     }
 }
 

@@ -93,7 +93,7 @@ impl Listener {
         let next = async { tokio::time::timeout(left, self.detector.next()).await };
         match self.runtime.block_on(next) {
             Ok(Some(Event::Found(sighting))) if !is_anothers(sighting.pid) => self.seen.push(sighting),
-            Ok(Some(Event::Found(_))) => {}
+            Ok(Some(Event::Found(_) | Event::Looked)) => {}
             Ok(Some(Event::Health(health))) => self.healths.push(health),
             Ok(None) => panic!("the detector has ended"),
             Err(_) => return false,

@@ -16,6 +16,7 @@
 mod deaf;
 mod differential;
 mod listen;
+mod oneshot;
 mod programs;
 mod rules;
 mod standing;

@@ -9,6 +9,7 @@
 #![allow(unreachable_pub, reason = "modules of one binary")]
 
 mod admission;
+mod agent;
 mod bad_input;
 mod confused;
 mod control_planes;
