@@ -351,7 +351,7 @@ async fn the_hold_of_a_reclaim_ejects_keeps_away_and_returns_on_time() {
     let made = Timestamp::now();
     let until = second_ahead(60);
     hold(&world, "reclaim", reclaim(&name, until)).await;
-    let away = world.until_settled(&name, "Inactive").await;
+    let away = world.until_settled(&name, "Disabled").await;
     world.until_nothing_left(&name).await;
     on_time(&world, "machines", "delete", &name, made).await;
     assert_eq!(
