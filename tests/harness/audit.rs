@@ -220,9 +220,19 @@ impl Audit {
         self.after(Mark::default())
     }
 
-    /// The end of the log as it is now.
+    /// The end of the log as it is now. A line that is half written belongs to what was before, and its end is waited for.
     pub fn mark(&self) -> Mark {
-        Mark(std::fs::metadata(&self.path).map_or(0, |file| file.len()))
+        let end = std::fs::metadata(&self.path).map_or(0, |file| file.len());
+        let Some(last) = end.checked_sub(1) else { return Mark(0) };
+        let deadline = Instant::now() + ANSWERS;
+        loop {
+            if let Some(line_end) = self.bytes(Mark(last)).iter().position(|byte| *byte == b'\n') {
+                return Mark(last + line_end as u64 + 1);
+            }
+            assert!(Instant::now() < deadline, "a line of the audit log was begun and not ended");
+            // Not a wait for the product: the rest of a line is on its way to a file.
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// What came after that place. What a write did can be seen before its own line: of writes that have begun the answers
@@ -242,14 +252,19 @@ impl Audit {
         Calls(reading.calls)
     }
 
-    /// From there on. A line that is still being written is left for later.
-    fn read(&self, mark: Mark) -> Reading {
+    fn bytes(&self, from: Mark) -> Vec<u8> {
         let mut bytes = Vec::new();
         // It is there from the server's first answer on.
         let mut file = File::open(&self.path)
             .unwrap_or_else(|error| panic!("no audit log at {}: {error}", self.path.display()));
-        file.seek(SeekFrom::Start(mark.0)).expect("an audit log to read");
+        file.seek(SeekFrom::Start(from.0)).expect("an audit log to read");
         file.read_to_end(&mut bytes).expect("an audit log to read");
+        bytes
+    }
+
+    /// From there on. A line that is still being written is left for later.
+    fn read(&self, mark: Mark) -> Reading {
+        let bytes = self.bytes(mark);
         let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let mut reading = Reading { end: Mark(mark.0 + complete as u64), ..Reading::default() };
         for line in String::from_utf8_lossy(&bytes[..complete]).lines() {

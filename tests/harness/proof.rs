@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::harness::audit::{Audit, Mark};
 use crate::harness::binaries::Supplied;
 use crate::harness::build::{required, version};
 use crate::harness::plane::{ControlPlanes, Options};
@@ -41,6 +42,23 @@ async fn sacrifice() {
     }
     writeln!(out, "up").unwrap();
     std::future::pending::<()>().await;
+}
+
+#[test]
+fn a_mark_set_while_a_line_is_being_written_is_set_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.log");
+    std::fs::write(&path, "{\"auditID\":\"1\"}\n{\"audit").unwrap();
+    let log = Audit::of(path.clone());
+    let marked = std::thread::spawn({
+        let log = log.clone();
+        move || log.mark()
+    });
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    writeln!(file, "ID\":\"2\"}}").unwrap();
+    let whole = std::fs::metadata(&path).unwrap().len();
+    assert_eq!(marked.join().unwrap().0, whole);
+    assert!(log.after(Mark(whole)).is_empty());
 }
 
 #[tokio::test]
