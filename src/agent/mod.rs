@@ -93,8 +93,10 @@ pub async fn watch_over(config: &AgentConfig, node: &str) -> Result<(), Error> {
     let client = client().await?;
     let detector = Detector::start(options(config))?;
     let loop_count = Arc::new(AtomicU64::new(0));
-    let pulses =
-        vec![Pulse::of("event loop", Arc::clone(&loop_count)), Pulse::of("detector", detector.turns())];
+    let pulses = vec![
+        Pulse::of("event loop", Arc::clone(&loop_count)),
+        Pulse::of("detector", detector.monitor().turns()),
+    ];
     watchdog::guard(pulses, watchdog::LOOK, watchdog::MOST, end_stuck).map_err(Error::Start)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

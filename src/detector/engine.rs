@@ -14,13 +14,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc::Sender;
 
 use super::ears::{Ears, Opener};
-use super::health::{Count, Counters, FallbackReason, Health, Source};
+use super::health::{Count, FallbackReason, Health, Source};
 use super::lookout::Lookout;
 use super::process::Judge;
 use super::procfs::Proc;
 use super::walk::Walk;
 use super::wire::{Heard, Said};
-use super::{DetectorError, Event, Kind, Options, Order};
+use super::{DetectorError, Event, Kind, Monitor, Options, Order};
 
 /// The longest time from one try to come back to netlink to the next.
 const LONGEST_RETURN: Duration = Duration::from_secs(300);
@@ -34,6 +34,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 const BATCH: usize = 512;
 
 /// What is known of the sources, and when they were last proven to work.
+#[derive(Debug)]
 pub(super) struct State {
     health: Health,
     proof: Option<Instant>,
@@ -65,9 +66,7 @@ pub(super) struct Shared<J: Judge> {
     pub(super) events: Sender<Event<J::Found>>,
     pub(super) orders: Receiver<Order<J>>,
     pub(super) wake: PipeReader,
-    pub(super) state: Arc<Mutex<State>>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) turns: Arc<AtomicU64>,
+    pub(super) monitor: Monitor,
 }
 
 pub(super) struct Engine<J: Judge> {
@@ -106,11 +105,11 @@ impl<J: Judge> Engine<J> {
         })?;
         let begin = now();
         let mut engine = Self {
-            lookout: Lookout::new(shared.events, shared.counters),
+            lookout: Lookout::new(shared.events, shared.monitor.counters),
             orders: shared.orders,
             wake: shared.wake,
-            state: shared.state,
-            turns: shared.turns,
+            state: shared.monitor.state,
+            turns: shared.monitor.turns,
             owes_look: false,
             opener,
             ears: None,

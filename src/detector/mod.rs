@@ -160,10 +160,37 @@ pub struct Detector<J: Judge> {
     orders: std::sync::mpsc::Sender<Order<J>>,
     /// Its end wakes the thread for the last time.
     wake: Option<PipeWriter>,
+    monitor: Monitor,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Looks at running detectors from anywhere; of such as have ended it shows the last.
+#[derive(Clone, Debug)]
+pub struct Monitor {
     state: Arc<Mutex<State>>,
     counters: Arc<Counters>,
     turns: Arc<AtomicU64>,
-    thread: Option<JoinHandle<()>>,
+}
+
+impl Monitor {
+    fn new() -> Self {
+        Self { state: Arc::new(Mutex::new(State::new())), counters: Arc::default(), turns: Arc::default() }
+    }
+
+    /// How the detectors fare now.
+    pub fn health(&self) -> Health {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).now()
+    }
+
+    /// What was counted since the start.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Grows at least every five seconds for as long as the detectors' thread is not stuck.
+    pub fn turns(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.turns)
+    }
 }
 
 impl<J: Judge> Detector<J> {
@@ -185,17 +212,8 @@ impl<J: Judge> Detector<J> {
         let (events, taken) = mpsc::channel(BACKLOG);
         let (orders, obeyed) = std::sync::mpsc::channel();
         let (woken, wake) = std::io::pipe().map_err(DetectorError::Start)?;
-        let state = Arc::new(Mutex::new(State::new()));
-        let counters = Arc::new(Counters::default());
-        let shared = Shared {
-            events,
-            orders: obeyed,
-            wake: woken,
-            state: Arc::clone(&state),
-            counters: Arc::clone(&counters),
-            turns: Arc::default(),
-        };
-        let turns = Arc::clone(&shared.turns);
+        let monitor = Monitor::new();
+        let shared = Shared { events, orders: obeyed, wake: woken, monitor: monitor.clone() };
         let (ready, outcome) = std::sync::mpsc::sync_channel(1);
         let run = move || match Engine::open(options, opener, shared) {
             Ok(engine) => {
@@ -209,7 +227,7 @@ impl<J: Judge> Detector<J> {
         let thread = Some(thread.map_err(DetectorError::Start)?);
         let ended = || DetectorError::Start(std::io::Error::other("its thread ended at once"));
         outcome.recv().map_err(|_| ended())??;
-        Ok(Self { events: taken, orders, wake: Some(wake), state, counters, turns, thread })
+        Ok(Self { events: taken, orders, wake: Some(wake), monitor, thread })
     }
 
     /// The next event; `None` when the detectors have ended. Keep reading: they wait when nobody does.
@@ -232,17 +250,17 @@ impl<J: Judge> Detector<J> {
 
     /// How the detectors fare now.
     pub fn health(&self) -> Health {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).now()
+        self.monitor.health()
     }
 
     /// What was counted since the start.
     pub fn counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
+        self.monitor.counters()
     }
 
-    /// Grows at least every five seconds for as long as the detectors' thread is not stuck.
-    pub fn turns(&self) -> Arc<AtomicU64> {
-        Arc::clone(&self.turns)
+    /// For whoever looks on while somebody else takes the events.
+    pub fn monitor(&self) -> Monitor {
+        self.monitor.clone()
     }
 
     fn order(&self, order: Order<J>) {
@@ -275,9 +293,7 @@ impl<J: Judge> Detector<J> {
     pub(crate) fn scripted() -> (mpsc::Sender<Event<J::Found>>, Self) {
         let (script, events) = mpsc::channel(16);
         let (orders, _) = std::sync::mpsc::channel();
-        let state = Arc::new(Mutex::new(State::new()));
-        let (counters, turns) = (Arc::default(), Arc::default());
-        (script, Self { events, orders, wake: None, state, counters, turns, thread: None })
+        (script, Self { events, orders, wake: None, monitor: Monitor::new(), thread: None })
     }
 }
 

@@ -172,14 +172,44 @@ impl Desk {
     }
 
     pub fn agent_through(&self, server: &str) -> Setup {
+        self.agent_with(&self.kubeconfig(&self.token, server))
+    }
+
+    pub fn agent_with(&self, kubeconfig: &str) -> Setup {
         let path = self.dir.path().join("kubeconfig");
-        std::fs::write(&path, self.kubeconfig(&self.token, server)).unwrap();
-        Setup::of(self.planes, "agent", env!("CARGO_BIN_EXE_5spot"))
+        std::fs::write(&path, kubeconfig).unwrap();
+        self.told(Setup::of(self.planes, "agent", env!("CARGO_BIN_EXE_5spot")).arg("reclaim-agent"))
             .env("KUBECONFIG", path.to_str().unwrap())
+    }
+
+    /// As the DaemonSet has it: with the credentials that a kubelet mounts, and one of root's powers.
+    pub fn agent_in_a_pods_shoes(&self) -> Setup {
+        let mounted = "/var/run/secrets/kubernetes.io/serviceaccount";
+        let secrets = self.dir.path().join("secrets");
+        std::fs::create_dir(&secrets).unwrap();
+        let authority = self.planes.workload().ground().authority.certificate();
+        for (file, content) in
+            [("token", &self.token), ("ca.crt", &authority), ("namespace", &NAMESPACE.to_owned())]
+        {
+            std::fs::write(secrets.join(file), content).unwrap();
+        }
+        let script = format!(
+            "mount -t tmpfs none /var/run && mkdir -p {mounted} && mount --bind {} {mounted} \
+             && exec setpriv --bounding-set=-all,+net_admin --inh-caps=-all --no-new-privs {} reclaim-agent",
+            secrets.display(),
+            env!("CARGO_BIN_EXE_5spot"),
+        );
+        let port = self.planes.workload().port().to_string();
+        let setup =
+            Setup::of(self.planes, "agent", "unshare").arg("--mount").arg("sh").arg("-c").arg(&script);
+        self.told(setup).env("KUBERNETES_SERVICE_HOST", "127.0.0.1").env("KUBERNETES_SERVICE_PORT", &port)
+    }
+
+    fn told(&self, setup: Setup) -> Setup {
+        setup
             .env("NODE_NAME", &self.node)
             .env("MACHINE_ID_PATH", self.machine_id_path().to_str().unwrap())
             .env("RUST_LOG", "info,fivespot=debug")
-            .arg("reclaim-agent")
     }
 
     /// A program of the owner's, under a name that no other test has; where it is.

@@ -62,6 +62,26 @@ async fn another_hosts_id_is_refused_with_both_values_and_nothing_is_written() {
 }
 
 #[tokio::test]
+async fn a_right_that_is_missing_is_named() {
+    let mut desk = Desk::new().await;
+    let program = desk.program();
+    desk.list(&program).await;
+    // Nobody in particular, in the agent's place: it is told what it would need, and takes no part in anything.
+    let nobody = desk.planes.workload().issue_kubeconfig("nobody-in-particular", &[]);
+    let agent = desk.agent_with(&nobody).start();
+    desk.until_logged(&agent, &["cannot list resource", "configmaps", &desk.object()]).await;
+    desk.until_logged(&agent, &["cannot get resource", "nodes", &desk.node]).await;
+    drop(agent);
+    // With a Node that is not there any more.
+    desk.nodes().delete(&desk.node, &kube::api::DeleteParams::default()).await.unwrap();
+    let agent = desk.agent().start();
+    desk.until_logged(&agent, &["there is no Node", &desk.node, "NODE_NAME"]).await;
+    desk.start(&program);
+    desk.until_logged(&agent, &["the owner's program runs"]).await;
+    assert!(desk.calls().writes().is_empty(), "{}", desk.calls());
+}
+
+#[tokio::test]
 async fn who_asks_for_it_is_believed_without_an_id_and_warned() {
     let mut desk = Desk::new().await;
     let program = desk.program();
