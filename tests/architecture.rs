@@ -16,10 +16,13 @@ mod house {
     use std::path::{Path, PathBuf};
 
     /// No await, no client, no clock, no environment, no logging.
-    const PURE: [&str; 25] = [
+    const PURE: [&str; 28] = [
         "src/agent/rules",
         "src/agent/book.rs",
         "src/agent/session.rs",
+        "src/controller/agent/plan.rs",
+        "src/controller/agent/rules.rs",
+        "src/controller/agent/said.rs",
         "src/capi/drain_rules.rs",
         "src/schedule",
         "src/api",

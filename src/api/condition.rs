@@ -38,6 +38,8 @@ pub mod types {
     pub const TEMPLATE_CURRENT: &str = "TemplateCurrent";
     /// The taints asked for are on the Node.
     pub const NODE_TAINTED: &str = "NodeTainted";
+    /// An agent on the Node would hear the owner.
+    pub const AGENT_READY: &str = "AgentReady";
     /// The Machine's own words.
     pub const MACHINE_READY: &str = "MachineReady";
     /// Present only while something is under way (kstatus).

@@ -72,6 +72,9 @@ pub const ANNOTATION_RECLAIM_REQUESTED_AT: &str = "5spot.finos.org/reclaim-reque
 pub const AGENT_NAMESPACE: &str = "5spot-system";
 /// The key in an agent's ConfigMap that holds its rules.
 pub const RULES_KEY: &str = "reclaim.toml";
+/// On every ConfigMap with an agent's rules; the predecessor's. One without them is somebody else's.
+pub const LABELS_OF_RULES: [(&str, &str); 2] =
+    [("app.kubernetes.io/name", "5spot"), ("app.kubernetes.io/component", "reclaim-agent")];
 /// On an agent's Lease: how it learns of programs, `netlink` or `poll`.
 pub const ANNOTATION_AGENT_DETECTOR: &str = "5spot.finos.org/agent-detector";
 /// On an agent's Lease: why it polls although it was to be told by the kernel; absent otherwise.

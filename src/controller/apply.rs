@@ -2,6 +2,7 @@
 //!
 //! Creates tolerate *already ours*, deletes carry a uid, edits of Nodes carry a resource version. It decides nothing.
 
+mod agent;
 mod hold;
 mod node;
 
@@ -19,6 +20,7 @@ use crate::api::names;
 use crate::api::status::ObjectRef;
 use crate::capi::kinds::Role;
 use crate::capi::machine::Machine;
+use crate::controller::agent::writes::AgentWrites;
 use crate::controller::effect::Effect;
 use crate::controller::error::{Class, EffectError, is_already_exists, is_not_found, is_unserved};
 use crate::controller::evictions::Evictions;
@@ -47,6 +49,8 @@ pub struct Apply<'a> {
     pub expectations: &'a Expectations,
     /// Where tries to make pods go are noted.
     pub evictions: &'a Evictions,
+    /// Where writes for the agent are noted.
+    pub agent_writes: &'a AgentWrites,
     /// Where tries to write a reclaim's hold are noted.
     pub hold_tries: &'a HoldTries,
 }
@@ -111,6 +115,9 @@ impl Apply<'_> {
             | Effect::EjectNode { .. }
             | Effect::Taint(_)
             | Effect::ClearReclaim(_)
+            | Effect::LabelNode { .. }
+            | Effect::WriteRules(_)
+            | Effect::DeleteRules { .. }
             | Effect::DeleteNode(_)
             | Effect::Evict(_)
             | Effect::DeletePod(_) => self.on_node(effect).await.map(|()| None),

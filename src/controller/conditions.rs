@@ -8,6 +8,7 @@ use crate::api::status::{DesiredState, Rule};
 use crate::capi::encode::has_min_ready_seconds;
 use crate::capi::kinds::Role;
 use crate::capi::version::Capi;
+use crate::controller::agent::said;
 use crate::controller::build;
 use crate::controller::decide::node::Taken;
 use crate::controller::effect::Decision;
@@ -54,6 +55,7 @@ pub fn all(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Vec<Con
     let stalled = stalled(snapshot, decision, report);
     let reconciling = reconciling(&ready, is_ready || stalled.is_some());
     let list = [
+        (types::AGENT_READY, agent_ready(snapshot, decision, report)),
         (types::HAND_BACK_OVERDUE, overdue(snapshot, decision)),
         (types::MACHINE_READY, machine_ready(snapshot, decision)),
         (types::NODE_TAINTED, node_tainted(snapshot, decision, report)),
@@ -293,6 +295,31 @@ fn node_tainted(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Ne
         return Next::Say(Said::new(true, "TaintOwnershipConflict", taken));
     }
     Next::Say(Said::new(true, "Applied", format!("the Node carries {}", plan.on.join(", "))))
+}
+
+/// Absent while no machine is wanted, and where no agent is. It outlasts the wish by the time that it takes to fulfil it.
+fn agent_ready(snapshot: &Snapshot, decision: &Decision, report: &Report) -> Next {
+    let plan = &decision.agent;
+    let is_lent = snapshot.own_machine().is_some_and(|machine| machine.deleted_at.is_none());
+    let is_to_go = plan.label.is_some() || plan.rules.is_some();
+    match decision.ruling.state {
+        DesiredState::Inactive => return Next::Drop,
+        DesiredState::AsIs => return Next::Stand,
+        DesiredState::Active if !is_lent => return Next::Drop,
+        DesiredState::Active if snapshot.is_capi_paused() || decision.leaving.is_some() => {
+            return Next::Stand;
+        }
+        DesiredState::Active if snapshot.target.commands.is_empty() && is_to_go => return Next::Stand,
+        DesiredState::Active if snapshot.target.commands.is_empty() => return Next::Drop,
+        DesiredState::Active => {}
+    }
+    // Who cannot be reached may hear all the same.
+    if snapshot.reach != Reach::Connected {
+        return Next::Stand;
+    }
+    let failure = report.node_failure.as_ref().filter(|failure| failure.class != Class::Conflict);
+    let word = said::word(snapshot, plan, failure);
+    word.map_or(Next::Stand, |(is_heard, reason, message)| Next::Say(Said::new(is_heard, reason, message)))
 }
 
 fn overdue(snapshot: &Snapshot, decision: &Decision) -> Next {

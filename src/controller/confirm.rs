@@ -69,6 +69,9 @@ fn takes_the_machine_for_gone(snapshot: &Snapshot, decision: &Decision) -> bool 
         | Effect::EjectNode { .. }
         | Effect::Taint(_)
         | Effect::ClearReclaim(_)
+        | Effect::LabelNode { .. }
+        | Effect::WriteRules(_)
+        | Effect::DeleteRules { .. }
         | Effect::Evict(_)
         | Effect::DeletePod(_) => false,
     };

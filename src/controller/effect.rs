@@ -12,6 +12,7 @@ use crate::api::names;
 use crate::api::status::{Leaving, Timers};
 use crate::api::taint::NodeTaint;
 use crate::capi::kinds::Role;
+use crate::controller::agent::plan::{AgentPlan, RulesEdit};
 use crate::controller::decide::node::TaintPlan;
 use crate::controller::decide::rule::Ruling;
 use crate::controller::reclaim::wish::Wish;
@@ -89,6 +90,22 @@ pub enum Effect {
     Taint(TaintEdit),
     /// A request for a reclaim that was answered, taken off a Node that stays.
     ClearReclaim(NodeEdit),
+    /// The label that brings the agent's pod to the Node, put on or taken off.
+    LabelNode {
+        /// Which Node.
+        node: NodeEdit,
+        /// Put on.
+        on: bool,
+    },
+    /// The ConfigMap with the agent's rules, made or changed.
+    WriteRules(RulesEdit),
+    /// The same, deleted.
+    DeleteRules {
+        /// Its name.
+        name: String,
+        /// Its uid.
+        uid: String,
+    },
     /// A Node object that outlived its Machine.
     DeleteNode(NodeEdit),
     /// Through `pods/eviction`: budgets count, and the pod's own grace. A refusal is an outcome, not an error.
@@ -121,6 +138,9 @@ impl Effect {
             Self::EjectNode { .. } => "eject_node",
             Self::Taint(_) => "taint",
             Self::ClearReclaim(_) => "clear_reclaim",
+            Self::LabelNode { .. } => "label_node",
+            Self::WriteRules(_) => "write_rules",
+            Self::DeleteRules { .. } => "delete_rules",
             Self::DeleteNode(_) => "delete_node",
             Self::Evict(_) => "evict",
             Self::DeletePod(_) => "delete_pod",
@@ -146,6 +166,9 @@ impl Effect {
             | Self::PatchChild { .. }
             | Self::Uncordon { .. }
             | Self::ClearReclaim(_)
+            | Self::LabelNode { .. }
+            | Self::WriteRules(_)
+            | Self::DeleteRules { .. }
             | Self::Taint(_) => false,
         }
     }
@@ -163,6 +186,9 @@ impl Effect {
             | Self::EjectNode { .. }
             | Self::Taint(_)
             | Self::ClearReclaim(_)
+            | Self::LabelNode { .. }
+            | Self::WriteRules(_)
+            | Self::DeleteRules { .. }
             | Self::DeleteNode(_)
             | Self::Evict(_)
             | Self::DeletePod(_) => true,
@@ -295,6 +321,8 @@ pub struct Decision {
     pub is_gone: bool,
     /// The Node whose pods the next decision needs to see.
     pub pods_of: Option<String>,
+    /// What is to be done for the agent on the Node.
+    pub agent: AgentPlan,
     /// Of the lent Node; `None`: nothing is asked of it now, and what is remembered stands.
     pub taints: Option<TaintPlan>,
     /// When to look again, if nothing happens before.

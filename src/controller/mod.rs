@@ -3,6 +3,7 @@
 //! `watch` turns events into keys, `reconcile` runs the pass: `observe` builds a `snapshot`, `decide` makes a decision
 //! of it, `apply` performs the effects, `status` says how things stand. This file only wires.
 
+pub mod agent;
 pub mod apply;
 pub mod attempt;
 pub mod build;
@@ -119,10 +120,9 @@ pub fn start(
     let (drain_rules, drain_rules_task) =
         DrainRules::new(client.clone(), namespace, core.clone(), move |rule| wake.drain_rule(rule));
     tasks.spawn("watch of machinedrainrules", drain_rules_task);
-    let (evictions, hold_tries) = Default::default();
     let (stored_holds, scheduled_machines) = (Writer::new(machine_hold_resource()), objects.as_reader());
-    let world =
-        World { scheduled_machines, core, holds, kinds, workloads, drain_rules, evictions, hold_tries };
+    let memory = observe::Memory::default();
+    let world = World { scheduled_machines, core, holds, kinds, workloads, drain_rules, memory };
     watches.spawn(tasks, &scheduled_machine_resource(), objects, watcher::Config::default(), Waker::object);
     let hold_context = Arc::new(hold::pass::Context {
         client: client.clone(),
@@ -294,8 +294,9 @@ async fn tidy(context: Arc<Context>, holds: Arc<hold::pass::Context>) {
             })
             .collect();
         context.turns.retain(|who| names.contains(who));
-        world.evictions.retain(|uid| there.contains(uid));
-        world.hold_tries.retain(|uid| there.contains(uid));
+        world.memory.evictions.retain(|uid| there.contains(uid));
+        world.memory.hold_tries.retain(|uid| there.contains(uid));
+        world.memory.agent_writes.retain(|uid| there.contains(uid));
         world.workloads.retain_askers(|asker| names.contains(asker));
         let used = world.connections();
         world.workloads.retain(|key| used.contains(key));

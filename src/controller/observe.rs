@@ -1,5 +1,6 @@
 //! Builds the snapshot: the only place that reads cluster state for a decision, and the clock. Caches only.
 
+mod agents;
 mod connections;
 mod rivals;
 
@@ -20,6 +21,7 @@ use crate::capi::drain_rules::DrainRule;
 use crate::capi::kinds::{KindView, Kinds, Ours, Role};
 use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::{Capi, Version};
+use crate::controller::agent::writes::AgentWrites;
 use crate::controller::drain_rules::DrainRules;
 use crate::controller::evictions::Evictions;
 use crate::controller::expect::{Cache, Seen};
@@ -48,8 +50,17 @@ pub struct World {
     pub workloads: Workloads,
     /// MachineDrainRules.
     pub drain_rules: DrainRules,
+    /// What this process remembers of its own writes.
+    pub memory: Memory,
+}
+
+/// What no cache shows, and no status keeps.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
     /// What became of the tries to make pods go.
     pub evictions: Evictions,
+    /// What was written last for reclaim agents.
+    pub agent_writes: AgentWrites,
     /// What became of the tries to write a reclaim's hold.
     pub hold_tries: HoldTries,
 }
@@ -83,6 +94,8 @@ impl World {
             ),
         };
         let view = self.workload(&object, &target, cluster.as_ref());
+        let node = node(&view, machine.as_ref(), &status);
+        let key = connection_key(&object.namespace, target.kubeconfig.clone());
         let (pods_asked_at, pods) = self.pods(&object, &target, machine.as_ref());
         Some(Snapshot {
             now,
@@ -91,12 +104,14 @@ impl World {
             pods_asked_at,
             pods,
             drain_rules: self.drain_rules(&object.namespace),
-            node: node(&view, machine.as_ref(), &status),
+            agents: self.agents(&key, &object, node.as_ref(), now),
+            agent_written: self.memory.agent_writes.of(&object.uid),
+            node,
             rivals: rivals::rivals(view.nodes.as_ref(), machine.as_ref(), &object),
             reach: view.reach,
             holds_unread: self.holds.unread(),
             holds: self.holds.over(&object.namespace, &object.name, raw.labels()),
-            hold_tried: self.hold_tries.of(&object.uid),
+            hold_tried: self.memory.hold_tries.of(&object.uid),
             object,
             target,
             status,
@@ -146,7 +161,7 @@ impl World {
         };
         let PodsView { since, pods, trouble } = view;
         let Some(store) = pods else { return (Some(since), Pods::Awaited { since, trouble }) };
-        let mut tries = self.evictions.of(&object.uid);
+        let mut tries = self.memory.evictions.of(&object.uid);
         let mut seen = |pod: &CorePod| {
             let mut seen = pod_seen(pod);
             (seen.tried, seen.underway) = tries.remove(&seen.uid).unwrap_or_default();
@@ -293,18 +308,20 @@ fn read_node(node: &CoreNode) -> Node {
         provider_id: spec.provider_id,
         unschedulable: spec.unschedulable.unwrap_or(false),
         cordoned_by: annotations.get(names::ANNOTATION_CORDONED_BY).cloned(),
-        is_unreachable: is_unreachable(node),
+        is_ready: says_ready(node, "True"),
+        is_unreachable: says_ready(node, "Unknown"),
         deleting: node.metadata.deletion_timestamp.is_some(),
         taints: spec.taints.unwrap_or_default(),
         applied_taints: annotations.get(names::ANNOTATION_APPLIED_TAINTS).cloned(),
+        agent_label: node.labels().get(names::LABEL_RECLAIM_AGENT).cloned(),
         reclaim: Note::read(annotations),
         has_annotations: !annotations.is_empty(),
     }
 }
 
-fn is_unreachable(node: &CoreNode) -> bool {
+fn says_ready(node: &CoreNode, status: &str) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.into_iter().flatten().any(|said| said.type_ == "Ready" && said.status == "Unknown")
+    conditions.into_iter().flatten().any(|said| said.type_ == "Ready" && said.status == status)
 }
 
 fn pod_seen(pod: &CorePod) -> Pod {

@@ -27,7 +27,7 @@ use crate::controller::snapshot::Snapshot;
 use crate::controller::turn::{MOMENT, NET, Permit, Turn, Turns};
 use crate::controller::watch::scheduled_machine_resource;
 use crate::controller::{events, status};
-use crate::workload::ConnectionKey;
+use crate::workload::{Asker, ConnectionKey};
 
 /// Bound on a call of the shell itself.
 const CALL: Duration = Duration::from_secs(10);
@@ -95,7 +95,7 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFail
         context.expectations.behind(&snapshot.object.uid, |cache| context.world.seen(&snapshot, raw, cache));
     // A watch of a workload cluster may stall for long: the management half does not wait for it.
     snapshot.is_node_behind = behind == [Cache::Node];
-    if context.world.hold_tries.awaits(&snapshot.object.uid, &snapshot.holds) {
+    if context.world.memory.hold_tries.awaits(&snapshot.object.uid, &snapshot.holds) {
         return Ok(Action::requeue(BEHIND));
     }
     let mut decision = decide(&snapshot);
@@ -168,13 +168,15 @@ async fn act(
     let key = connection_key(&snapshot.object.namespace, snapshot.target.kubeconfig.clone());
     let workload = snapshot.cluster.as_ref().and_then(|_| world.workloads.view(&key).line);
     ask_for_pods(world, snapshot, decision, &key);
+    world.workloads.ask_for_agents(&asker(snapshot), Some(&key).filter(|_| decision.agent.asks));
     let apply = Apply {
         management: &context.client,
         workload: workload.as_ref(),
         snapshot,
         expectations: &context.expectations,
-        evictions: &world.evictions,
-        hold_tries: &world.hold_tries,
+        evictions: &world.memory.evictions,
+        hold_tries: &world.memory.hold_tries,
+        agent_writes: &world.memory.agent_writes,
     };
     let (mut report, error) = apply.all(&decision.effects).await;
     report.node_failure = report.node_failure.or_else(|| Some(spared.as_ref()?.1.clone()));
@@ -204,14 +206,17 @@ async fn act(
     Ok(wake(&decision.wake, spread(Wake::CAP)))
 }
 
+fn asker(snapshot: &Snapshot) -> Asker {
+    (snapshot.object.namespace.clone(), snapshot.object.name.clone())
+}
+
 /// Before the effects, so that the list comes while they are performed.
 fn ask_for_pods(world: &World, snapshot: &Snapshot, decision: &Decision, key: &ConnectionKey) {
     let object = &snapshot.object;
-    let asker = (object.namespace.clone(), object.name.clone());
     let node = decision.pods_of.as_deref().filter(|_| snapshot.cluster.is_some());
-    world.workloads.ask_for_pods(&asker, node.map(|node| (key, node)), snapshot.now);
+    world.workloads.ask_for_pods(&asker(snapshot), node.map(|node| (key, node)), snapshot.now);
     if node.is_none() {
-        world.evictions.forget(&object.uid);
+        world.memory.evictions.forget(&object.uid);
     }
 }
 

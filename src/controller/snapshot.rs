@@ -11,6 +11,7 @@ use crate::capi::drain_rules::DrainRule;
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::Capi;
+use crate::controller::agent::{Agents, Written};
 use crate::controller::hold::Hold;
 use crate::controller::reclaim::request::Note;
 use crate::controller::reclaim::wish::Tried;
@@ -47,6 +48,10 @@ pub struct Snapshot {
     pub node: Option<Node>,
     /// Every Node with the provider id of our Machine, by name, while that is not ready.
     pub rivals: Vec<Rival>,
+    /// What is known of reclaim agents; `None`: nobody asks.
+    pub agents: Option<Agents>,
+    /// What was written last for its agent, in this process.
+    pub agent_written: Written,
     /// The Node is not shown yet as we wrote it.
     pub is_node_behind: bool,
     /// The way to the workload cluster.
@@ -155,12 +160,16 @@ pub struct Node {
     pub cordoned_by: Option<String>,
     /// `spec.taints`, everybody's, as they stand there.
     pub taints: Vec<Taint>,
+    /// Its kubelet says that it is `Ready`.
+    pub is_ready: bool,
     /// Its kubelet has not been heard of: `Ready` is `Unknown`.
     pub is_unreachable: bool,
     /// It is being deleted.
     pub deleting: bool,
     /// Our record of those that are ours, as it stands there: anybody may have written it.
     pub applied_taints: Option<String>,
+    /// Value of the label that brings the agent's pod there.
+    pub agent_label: Option<String>,
     /// What stands there for a reclaim: anybody may have written it.
     pub reclaim: Option<Note>,
     /// It has any annotation at all.

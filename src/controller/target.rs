@@ -18,6 +18,7 @@ use crate::api::scheduled_machine::{
     InlineMetadata, InlineObject, MachineTemplate, MachineTemplateSpec, ReadinessGate, Reclaim, SecretKeyRef,
 };
 use crate::api::taint::NodeTaint;
+use crate::controller::agent::rules::is_usable;
 use crate::schedule::{Fault, Schedule};
 
 /// Cluster API counts a node-deletion limit from the Machine's deletion, not from when it turns to the Node, so the
@@ -51,6 +52,8 @@ pub struct Target {
     pub drain: Duration,
     /// When a machine that its owner took back may come again.
     pub return_after: ReturnAfter,
+    /// The owner's programs, those that an agent can look for.
+    pub commands: Vec<String>,
     /// Bounds that Cluster API gets.
     pub limits: Limits,
     /// What the next Machine is made of, or all that is wrong with it. Blocks opening, nothing else.
@@ -156,6 +159,7 @@ impl Target {
             priority: field(spec, "priority", "spec", &mut faults).unwrap_or(50),
             schedule: schedule(spec),
             return_after: return_after(spec, &mut faults),
+            commands: commands(spec),
             limits: limits(drain, machine.spec.as_ref(), &mut faults),
             templates: templates(spec, machine, template_faults),
             cluster_name,
@@ -213,6 +217,12 @@ fn duration(spec: &Value, name: &str, default: Duration, faults: &mut Vec<Fault>
         faults.push(fault(format!("spec.{name}"), format!("{text:?} {error}; {default} stands in for it")));
         default
     })
+}
+
+/// Faults of single entries are told by `forms`.
+fn commands(spec: &Value) -> Vec<String> {
+    let all = spec.get("killIfCommands").and_then(Value::as_array).into_iter().flatten();
+    all.filter_map(Value::as_str).filter(|command| is_usable(command)).map(str::to_owned).collect()
 }
 
 fn return_after(spec: &Value, faults: &mut Vec<Fault>) -> ReturnAfter {

@@ -232,12 +232,26 @@ impl Waker {
                     self.wake(namespace, name);
                 }
             }
+            WorkloadNotice::Agents { agent, askers } => {
+                for (namespace, name) in askers.iter().filter(|asker| self.has_agent(asker, agent.as_deref()))
+                {
+                    self.wake(namespace, name);
+                }
+            }
             WorkloadNotice::Pods { askers, .. } => {
                 for (namespace, name) in askers {
                     self.wake(namespace, name);
                 }
             }
         }
+    }
+
+    /// Whether an object has that agent, or may have.
+    fn has_agent(&self, (namespace, name): &Named, agent: Option<&str>) -> bool {
+        let key = ObjectRef::new_with(name, scheduled_machine_resource()).within(namespace);
+        let Some(object) = self.objects.get(&key) else { return false };
+        let node = text(&object, "/status/nodeRef/name");
+        agent.zip(node).is_none_or(|(agent, node)| names::agent_object(node) == agent)
     }
 
     /// A kind came or went, or one of our objects of it changed.

@@ -4,6 +4,7 @@
 //! cluster's own API server: there is no fallback from one to the other. A connection that is down is a value in the
 //! [`View`], never an error and never a wait.
 
+mod agents;
 mod answer;
 mod bounds;
 mod connection;
@@ -31,10 +32,12 @@ use tokio::{
     task::{AbortHandle, JoinSet},
 };
 
+pub use self::agents::{AgentsView, Beat, SILENT_AFTER};
 pub use self::line::{ANSWER, Line, Unanswered};
 pub use self::long::LONGEST;
 pub use self::pods::{Asker, PodsView};
 use self::{
+    agents::{AgentSlot, AgentWatches},
     connection::Connection,
     kubeconfig::Accepted,
     pods::{PodSlot, PodWatches, Watched},
@@ -106,6 +109,13 @@ pub enum WorkloadNotice {
         /// Who asks for its pods.
         askers: Vec<Asker>,
     },
+    /// Something about reclaim agents changed.
+    Agents {
+        /// Name of the ConfigMap or Lease; `None`: of all.
+        agent: Option<String>,
+        /// Who asks for agents of this cluster.
+        askers: Vec<Asker>,
+    },
     /// A call was answered that nobody waited for any more.
     Answered {
         /// Whose it was.
@@ -125,6 +135,7 @@ impl View {
 pub struct Workloads {
     slots: Arc<Mutex<HashMap<ConnectionKey, Slot>>>,
     pods: PodWatches,
+    agents: AgentWatches,
     orders: UnboundedSender<Order>,
 }
 
@@ -138,6 +149,8 @@ enum Order {
     Close(ConnectionKey),
     OpenPods(Watched, PodSlot, Slot),
     ClosePods(Watched),
+    OpenAgents(ConnectionKey, AgentSlot, Slot),
+    CloseAgents(ConnectionKey),
 }
 
 impl Workloads {
@@ -160,7 +173,8 @@ impl Workloads {
         let actor = run(incoming, told, move |key, slot| {
             Connection::new(key, slot, management.clone(), notices.clone(), dial.clone())
         });
-        (Self { slots: Arc::default(), pods: PodWatches::default(), orders }, actor)
+        let (slots, pods, agents) = Default::default();
+        (Self { slots, pods, agents, orders }, actor)
     }
 
     /// What is known of a workload cluster; starts its connection if there is none yet. Never waits, never calls.
@@ -191,9 +205,21 @@ impl Workloads {
         self.pods.ask(asker, wanted, now, &self.orders, |key| self.slot(key));
     }
 
-    /// Ends the watches of pods for askers that are no more.
+    /// What is known of the reclaim agents of a cluster; `None` while nobody asks.
+    pub fn agents(&self, key: &ConnectionKey) -> Option<AgentsView> {
+        self.agents.view(key)
+    }
+
+    /// From now on `asker` needs to know of the agents of this cluster and of no other; `None`: of none. Told of by
+    /// [`WorkloadNotice::Agents`]. Never waits, never calls.
+    pub fn ask_for_agents(&self, asker: &Asker, wanted: Option<&ConnectionKey>) {
+        self.agents.ask(asker, wanted, &self.orders, |key| self.slot(key));
+    }
+
+    /// Ends the watches of pods and of agents for askers that are no more.
     pub fn retain_askers(&self, is_there: impl Fn(&Asker) -> bool) {
-        self.pods.retain(is_there, &self.orders);
+        self.pods.retain(&is_there, &self.orders);
+        self.agents.retain(&is_there, &self.orders);
     }
 
     /// Closes the connections nobody uses any more, and forgets what they knew.
@@ -221,6 +247,7 @@ async fn run(
     let mut tasks = JoinSet::new();
     let mut open_connections: HashMap<ConnectionKey, AbortHandle> = HashMap::new();
     let mut open_pods: HashMap<Watched, AbortHandle> = HashMap::new();
+    let mut open_agents: HashMap<ConnectionKey, AbortHandle> = HashMap::new();
     loop {
         tokio::select! {
             order = orders.recv() => match order {
@@ -243,6 +270,17 @@ async fn run(
                 }
                 Some(Order::ClosePods(watched)) => {
                     if let Some(task) = open_pods.remove(&watched) {
+                        task.abort();
+                    }
+                }
+                Some(Order::OpenAgents(key, slot, connection)) => {
+                    let task = tasks.spawn(agents::run(slot, connection, notices.clone()));
+                    if let Some(former) = open_agents.insert(key, task) {
+                        former.abort();
+                    }
+                }
+                Some(Order::CloseAgents(key)) => {
+                    if let Some(task) = open_agents.remove(&key) {
                         task.abort();
                     }
                 }

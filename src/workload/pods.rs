@@ -142,7 +142,7 @@ pub(super) async fn run(
     }
 }
 
-async fn other_client(connection: &mut watch::Receiver<super::View>, epoch: u64) {
+pub(super) async fn other_client(connection: &mut watch::Receiver<super::View>, epoch: u64) {
     if connection.wait_for(|view| view.epoch != epoch).await.is_err() {
         // The connection is closed for good, and we are about to be.
         std::future::pending::<()>().await;

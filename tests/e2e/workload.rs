@@ -195,10 +195,18 @@ async fn apply(world: &World, access: &[Value]) {
 /// A binding counts a moment after it was made: until the API server's own caches show it.
 async fn until_honoured(world: &World, user: &str) {
     let reviews: Api<SubjectAccessReview> = Api::all(world.tenant.workload.clone());
-    for (verb, resource) in [("list", "nodes"), ("patch", "nodes"), ("list", "pods")] {
+    let rights = [
+        ("list", "", "nodes", ""),
+        ("patch", "", "nodes", ""),
+        ("list", "", "pods", ""),
+        ("create", "", "configmaps", "5spot-system"),
+        ("list", "coordination.k8s.io", "leases", "5spot-system"),
+    ];
+    for (verb, group, resource, namespace) in rights {
+        let attributes = json!({"verb": verb, "group": group, "resource": resource, "namespace": namespace});
         let review = json!({
             "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {},
-            "spec": {"user": user, "resourceAttributes": {"verb": verb, "resource": resource}},
+            "spec": {"user": user, "resourceAttributes": attributes},
         });
         let review: SubjectAccessReview = serde_json::from_value(review).unwrap();
         asked_until(&format!("allowed to {verb} {resource}"), PATIENCE, async || {
@@ -231,13 +239,15 @@ async fn the_documented_access_suffices_and_can_be_revoked_and_renewed() {
     until_honoured(&world, user).await;
     tenant.put_kubeconfig("own", &recipe(&world).await).await;
     let over = json!({"kubeconfigSecretRef": {"name": "own"},
-                      "nodeTaints": [{"key": "lent", "effect": "NoSchedule"}]});
+                      "nodeTaints": [{"key": "lent", "effect": "NoSchedule"}], "killIfCommands": ["java"]});
     world.create(&name, over).await;
     world.until_settled(&name, "Active").await;
     world.until(&name, "tainted", |sm| is_true(sm, "NodeTainted")).await;
+    world.until(&name, "given its rules", |sm| said(sm, "AgentReady").0 == "NotInstalled").await;
     works_on_its_node(&world, &name).await;
     let calls = tenant.planes().workload().audit().after(world.workload_mark).by(user);
-    assert_eq!(calls.on("nodes").writes().accepted().len(), 3, "{calls}");
+    assert_eq!(calls.on("nodes").writes().accepted().len(), 4, "{calls}");
+    assert_eq!(calls.on("configmaps").writes().accepted().len(), 1, "{calls}");
     assert!(calls.only(|call| call.code == 403).is_empty(), "{calls}");
 
     let secrets: Api<Secret> = Api::namespaced(tenant.workload.clone(), "5spot-system");

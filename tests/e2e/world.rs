@@ -75,6 +75,12 @@ fn workload_rights() -> Vec<Value> {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "5spot-workload"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": WORKLOAD_GROUP}],
     }));
+    objects.push(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "5spot-workload-controllers", "namespace": "5spot-system"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "5spot-workload-agents"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": WORKLOAD_GROUP}],
+    }));
     objects
 }
 

@@ -100,6 +100,9 @@ impl Apply<'_> {
                 let patch = json!({"metadata": {"annotations": gone}});
                 self.edit_node("clear_reclaim", edit, patch).await
             }
+            Effect::LabelNode { node, on } => self.label_node(node, *on).await,
+            Effect::WriteRules(edit) => self.write_rules(edit).await,
+            Effect::DeleteRules { name, uid } => self.delete_rules(name, uid).await,
             Effect::DeleteNode(edit) => self.delete_node(edit).await,
             Effect::Evict(pod) => self.evict(pod).await,
             Effect::DeletePod(pod) => self.delete_pod(pod).await,
@@ -115,7 +118,7 @@ impl Apply<'_> {
         }
     }
 
-    async fn edit_node(
+    pub(super) async fn edit_node(
         &self,
         what: &'static str,
         edit: &NodeEdit,
@@ -235,7 +238,7 @@ impl Apply<'_> {
         let _ = timeout(MOMENT, told).await;
     }
 
-    fn line(&self, what: &'static str) -> Result<&Line, EffectError> {
+    pub(super) fn line(&self, what: &'static str) -> Result<&Line, EffectError> {
         self.workload.ok_or(EffectError::NotConnected { what })
     }
 }
@@ -256,7 +259,7 @@ fn log(pod: &PodEdit, outcome: &Outcome) {
     }
 }
 
-async fn on_line<T>(
+pub(super) async fn on_line<T>(
     line: &Line,
     what: &'static str,
     call: impl Future<Output = kube::Result<T>>,
@@ -309,7 +312,7 @@ fn budgets(status: &Status) -> Vec<String> {
     of_budget.filter_map(|cause| name(&cause.message)).collect()
 }
 
-fn of_uid(uid: &str) -> Preconditions {
+pub(super) fn of_uid(uid: &str) -> Preconditions {
     Preconditions { uid: Some(uid.to_owned()), resource_version: None }
 }
 

@@ -3,6 +3,7 @@
 use crate::api::condition::Phase;
 use crate::api::status::{DesiredState, LeavingStage, Rule, Timers};
 use crate::capi::version::Capi;
+use crate::controller::agent;
 use crate::controller::decide::Plan;
 use crate::controller::decide::leave::{self, Clock, edit, going};
 use crate::controller::decide::rule::Ruling;
@@ -42,9 +43,15 @@ pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
             waiting_for.push(format!("Node {}", node.name));
         }
     }
+    let rules = agent::plan::leftovers(snapshot);
+    let is_left = stale.is_some() || !rules.is_empty();
+    if !rules.is_empty() && is_waited_for(snapshot, &clock) {
+        waiting_for.push("the rules of its agent".to_owned());
+    }
+    effects.extend(rules);
     if waiting_for.is_empty() {
         let mut plan = gone(snapshot, ruling);
-        if stale.is_some() {
+        if is_left {
             // The promise stands while the last step is tried again, or the Node would be waited for anew.
             plan.timers = clock.timers(snapshot);
             plan.leaving = Some(leave::leaving(snapshot, &clock, LeavingStage::Deletion, vec![]));

@@ -20,6 +20,7 @@ use jiff::Timestamp;
 
 use crate::api::condition::Phase;
 use crate::api::status::{DesiredState, Manner, Rule, Timers};
+use crate::controller::agent::{self, plan::AgentPlan};
 use crate::controller::effect::{Decision, Effect, Standing, Wake};
 use crate::controller::reclaim;
 use crate::controller::snapshot::{Child, Snapshot};
@@ -38,6 +39,7 @@ struct Plan {
     is_gone: bool,
     pods_of: Option<String>,
     taints: Option<node::TaintPlan>,
+    agent: AgentPlan,
     wake: Wake,
 }
 
@@ -51,6 +53,7 @@ impl Plan {
             is_gone: false,
             pods_of: None,
             taints: None,
+            agent: AgentPlan::default(),
             wake: Wake::never(),
         }
     }
@@ -83,6 +86,7 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
         is_gone: plan.is_gone,
         pods_of: plan.pods_of,
         taints: plan.taints,
+        agent: AgentPlan { asks: agent::plan::asks(snapshot), ..plan.agent },
         wake: plan.wake.or(retry).or(ruling.until).or(rule::next_look(snapshot)),
         ruling,
     }

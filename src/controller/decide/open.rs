@@ -7,6 +7,7 @@ use crate::api::status::{Rule, Timers};
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::Capi;
+use crate::controller::agent;
 use crate::controller::build;
 use crate::controller::decide::Plan;
 use crate::controller::decide::cleanup::stale_node;
@@ -73,7 +74,13 @@ fn follow(snapshot: &Snapshot, ruling: &Ruling, machine: &Machine) -> Plan {
     let taints = node::taints(snapshot);
     // One write to the Node in a pass: the next one needs the version that this one makes.
     let taint = || taints.edit.clone().map(Effect::Taint);
-    plan.effects.extend(free.or_else(taint).or_else(|| answered(snapshot)));
+    let agent = agent::plan::follow(snapshot);
+    plan.effects.extend(agent.rules.clone());
+    plan.effects.extend(free.or_else(taint).or_else(|| answered(snapshot)).or_else(|| agent.label.clone()));
+    let silent_at =
+        snapshot.agents.as_ref().and_then(|agents| agents.beat.as_ref()).map(|beat| beat.silent_at);
+    plan.wake = plan.wake.or(agent.again_at).or(silent_at.filter(|at| *at > snapshot.now));
+    plan.agent = agent;
     plan.taints = Some(taints);
     plan
 }

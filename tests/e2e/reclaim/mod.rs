@@ -2,6 +2,7 @@
 //!
 //! The annotations are written as an agent would, by the test itself.
 
+mod agents;
 mod in_the_way;
 
 use jiff::{SignedDuration, Timestamp};

@@ -15,6 +15,7 @@ use crate::api::status::{
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::{Capi, Version};
+use crate::controller::agent::Written;
 use crate::controller::build;
 use crate::controller::decide::decide;
 use crate::controller::effect::{Decision, Effect, TaintEdit};
@@ -128,6 +129,8 @@ pub(super) fn given() -> Given {
         holds_unread: None,
         holds: vec![],
         hold_tried: None,
+        agents: None,
+        agent_written: Written::default(),
         cluster: Some(Cluster {
             uid: "uid-of-the-cluster".to_owned(),
             infrastructure_provisioned: true,

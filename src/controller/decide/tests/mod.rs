@@ -2,6 +2,7 @@
 
 #![allow(clippy::too_many_lines, clippy::large_stack_arrays, reason = "tables")]
 
+mod agents;
 mod draining;
 mod ejecting;
 mod events;

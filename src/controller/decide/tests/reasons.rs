@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde_json::{Value, json};
 
 use super::given::{Given, given, hold, reclaim_hold, says, t};
-use super::taints;
+use super::{agents, taints};
 use crate::api::condition::types;
 use crate::api::machine_hold::HoldState;
 use crate::api::status::ScheduledMachineStatus;
@@ -138,6 +138,14 @@ fn every_reason_is_documented_and_every_documented_reason_can_come_about() {
     let due = taints::lent(&["a"], &[], &[], &["a?"]);
     let node_failure = failures().into_iter().next();
     note(&derive(&due.s, &due.decide(), &Report { node_failure, ..Report::default() }));
+    for (given, failure) in agents::situations() {
+        let node_failure = failure.then(|| failures().into_iter().nth(1).unwrap());
+        let report = Report { node_failure, ..Report::default() };
+        note(&derive(&given.s, &given.decide(), &report));
+    }
+    let node_failure = failures().into_iter().next();
+    let unwritten = agents::wanted();
+    note(&derive(&unwritten.s, &unwritten.decide(), &Report { node_failure, ..Report::default() }));
     note(&given().lent().at("19:00").deleting("DrainingNode", "").status());
     for (kind, reasons) in DOCUMENTED.iter() {
         let reached = reached.get(kind).unwrap_or_else(|| panic!("{kind} is never said"));

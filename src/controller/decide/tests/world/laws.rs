@@ -190,9 +190,14 @@ impl World {
                 | Effect::Uncordon { node, .. }
                 | Effect::EjectNode { node, .. }
                 | Effect::ClearReclaim(node)
+                | Effect::LabelNode { node, .. }
                 | Effect::DeleteNode(node) => assert!(self.ours.contains(&node.uid), "not our Node"),
                 Effect::WriteHold(wish) => self.is_asked_for(wish),
-                Effect::AddFinalizer | Effect::PatchChild { .. } | Effect::RemoveFinalizer { .. } => {}
+                Effect::AddFinalizer
+                | Effect::PatchChild { .. }
+                | Effect::WriteRules(_)
+                | Effect::DeleteRules { .. }
+                | Effect::RemoveFinalizer { .. } => {}
                 Effect::Taint(edit) => assert!(self.ours.contains(&edit.node.uid), "not our Node"),
             }
         }

@@ -10,6 +10,7 @@ use crate::api::status::{ObjectRef, ScheduledMachineStatus};
 use crate::capi::kinds::Role;
 use crate::capi::machine::{DeletionLimits, Machine};
 use crate::capi::version::Version;
+use crate::controller::agent::Written;
 use crate::controller::attempt::describe;
 use crate::controller::decide::decide;
 use crate::controller::decide::tests::given::{SM, child};
@@ -84,6 +85,8 @@ impl World {
             holds_unread: None,
             holds: shown.holds.clone(),
             hold_tried: self.reclaims.tried.clone(),
+            agents: None,
+            agent_written: Written::default(),
             cluster: cluster.cloned(),
             machine,
             children,
@@ -249,6 +252,10 @@ impl World {
                 return self.edit_node(node, edit).map(|()| None);
             }
             Effect::WriteHold(wish) => self.write_hold(wish),
+            // The owner of the simulated world names no programs.
+            Effect::LabelNode { .. } | Effect::WriteRules(_) | Effect::DeleteRules { .. } => {
+                unreachable!("an agent that nobody asked for")
+            }
             Effect::ClearReclaim(edit) => {
                 return self.edit_node(edit, |node| node.reclaim = None).map(|()| None);
             }
