@@ -61,7 +61,7 @@ impl Plan {
 }
 
 /// What a scenario writes when nothing goes wrong.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Writes {
     management: Vec<String>,
     workload: Vec<String>,
