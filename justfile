@@ -27,10 +27,11 @@ deny:
 advisories:
     cargo deny check advisories
 
-# What is generated from the Rust types: the CRDs.
+# What is generated from the code: the CRDs, and the table of metrics.
 generate:
     cargo build --quiet
     cargo run --quiet -- crd print > manifests/crd/definitions.yaml
+    REGENERATE=1 cargo test --quiet --test architecture metrics
 
 # The schedule engine against the naive evaluator: every transition of every zone, and the past since 1850.
 schedule-proof:

@@ -4,18 +4,25 @@ use std::error::Error;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use fivespot::agent::{self, oneshot, rules};
 use fivespot::api::crd;
 use fivespot::api::names::AGENT;
 use fivespot::cli::{self, Call, CrdFormat, Typed};
-use fivespot::config::AgentTask;
-use fivespot::controller::{self, Settings};
-use fivespot::runtime::{Tasks, stop_signal};
+use fivespot::config::{AgentTask, ControllerConfig};
+use fivespot::controller::census::Census;
+use fivespot::controller::{self, Instruments, Settings, about};
+use fivespot::runtime::{StopSignals, Tasks};
+use fivespot::telemetry::admin::{self, Port, Purpose};
+use fivespot::telemetry::answers::Answers;
+use fivespot::telemetry::health::Health;
+use fivespot::telemetry::metrics::{Calls, ControllerMetrics, Registry};
 use fivespot::{config, telemetry};
 use http::HeaderValue;
 use http::header::USER_AGENT;
 use kube::Client;
+use kube::client::ClientBuilder;
 use tokio::sync::watch;
 
 type Failure = Box<dyn Error>;
@@ -48,47 +55,71 @@ fn run_controller(typed: &Typed) -> ExitCode {
     if let Err(error) = telemetry::logs::start(&config.logs) {
         return exit(Err(error.into()), ExitCode::from(2));
     }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    exit(runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(config))), ExitCode::FAILURE)
+}
+
+async fn serve(config: ControllerConfig) -> Result<(), Failure> {
+    let mut signals = StopSignals::listen()?;
+    let ports = (
+        Port::bind(config.metrics_port, Purpose::Metrics)?,
+        Port::bind(config.health_port, Purpose::Health)?,
+    );
+    let (mut registry, health) = (Registry::default(), Health::default());
+    let instance_id = config.shard.id.to_string();
+    let metrics = ControllerMetrics::register(&mut registry, env!("CARGO_PKG_VERSION"), &instance_id);
+    // Whoever is alone leads.
+    metrics.set_leader(true);
+    let calls = Calls::register(&mut registry);
+    let answers = Answers::default();
+    let client = client(&calls.noting(answers.clone())).await?;
     let settings = Settings {
         namespace: config.watch_namespace,
         allowed_groups: config.allowed_groups,
         concurrent_creates: config.concurrent_creates,
         instance: config.instance,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    exit(
-        runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(&settings))),
-        ExitCode::FAILURE,
-    )
+    let (stopping, mut intake_end) = watch::channel(false);
+    let mut tasks = Tasks::new(health.clone());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = settings.namespace, "controller starts");
+    let instruments = Instruments { metrics, calls, health: health.clone() };
+    let world = controller::start(client, &settings, instruments, &mut tasks, async move {
+        // An error means that the sender is gone, and with it the process.
+        let _ = intake_end.wait_for(|stop| *stop).await;
+    });
+    Census::of(&world).register(&mut registry);
+    health.needs("API server", {
+        let answers = answers.clone();
+        move || answers.lately()
+    });
+    let about = move || about::status(&world, &answers, &settings.instance);
+    let sites = vec![
+        (ports.0, admin::metrics_site(Arc::new(registry))),
+        (ports.1, admin::health_site(health.clone(), about)),
+    ];
+    tasks.spawn("http", admin::serve(sites)?);
+    tokio::select! {
+        () = signals.next() => {}
+        end = tasks.first_end() => return Err(end.into()),
+    }
+    tracing::info!("stopping: no new passes");
+    health.needs("process", || Err("stopping".to_owned()));
+    stopping.send_replace(true);
+    tokio::select! {
+        () = signals.next() => return Err("stopped by a second signal".into()),
+        () = tasks.wind_down("passes") => {}
+    }
+    tracing::info!("stopped");
+    Ok(())
 }
 
-async fn serve(settings: &Settings) -> Result<(), Failure> {
+async fn client(calls: &Calls) -> Result<Client, Failure> {
     let mut config = kube::Config::infer().await?;
     // kube's own retries can keep one call for minutes; ours are per object and seen in its status.
     config.default_retry = false;
     // kube names no agent of its own; in an audit log we want to be found.
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
-    let client = Client::try_from(config)?;
-    let stop = stop_signal()?;
-    let (stopping, stopped) = watch::channel(false);
-    let mut intake_end = stopped.clone();
-    let mut tasks = Tasks::default();
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = settings.namespace, "controller starts");
-    controller::start(client, settings, &mut tasks, async move {
-        // An error means that the sender is gone, and with it the process.
-        let _ = intake_end.wait_for(|stop| *stop).await;
-    });
-    tokio::select! {
-        () = stop => {}
-        end = tasks.first_end() => return Err(end.into()),
-    }
-    tracing::info!("stopping: no new passes");
-    stopping.send_replace(true);
-    tokio::select! {
-        () = stop_signal()? => return Err("stopped by a second signal".into()),
-        () = tasks.wind_down("passes") => {}
-    }
-    tracing::info!("stopped");
-    Ok(())
+    Ok(ClientBuilder::try_from(config)?.with_layer(calls).build())
 }
 
 fn run_agent(typed: &Typed) -> ExitCode {

@@ -6,16 +6,18 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+
+use crate::telemetry::health::Health;
 
 /// Between the first signal and the end: what is in flight may finish or is abandoned.
 pub const SHUTDOWN: Duration = Duration::from_secs(5);
 
-/// Everything that runs beside `main`.
-#[derive(Default)]
+/// Everything that runs beside `main`. Each task shows that it is polled.
 pub struct Tasks {
     set: JoinSet<Cow<'static, str>>,
+    health: Health,
 }
 
 /// A task that should have run for ever did not.
@@ -30,6 +32,11 @@ pub enum TaskEnd {
 }
 
 impl Tasks {
+    /// None yet.
+    pub fn new(health: Health) -> Self {
+        Self { set: JoinSet::new(), health }
+    }
+
     /// Adds a task that is to run until shutdown.
     pub fn spawn(
         &mut self,
@@ -37,8 +44,9 @@ impl Tasks {
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         let name = name.into();
+        let watched = self.health.clone().watched(name.clone(), task);
         self.set.spawn(async move {
-            task.await;
+            watched.await;
             name
         });
     }
@@ -68,17 +76,26 @@ impl Tasks {
     }
 }
 
-/// Resolves at the next SIGTERM or SIGINT.
-///
-/// # Errors
-/// When the handlers cannot be installed.
-pub fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// SIGTERM and SIGINT, from when it was made on: none is lost between two waits.
+pub struct StopSignals {
+    term: Signal,
+    int: Signal,
+}
+
+impl StopSignals {
+    /// Takes both over. As the first process of a container, which ignores what it does not handle, one is deaf before.
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    /// The next of them.
+    pub async fn next(&mut self) {
         tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
         }
-    })
+    }
 }

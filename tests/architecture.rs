@@ -226,6 +226,47 @@ mod generated {
     }
 }
 
+mod metrics {
+    //! The page on metrics is what the controller shows at its first scrape.
+
+    use std::path::Path;
+
+    use fivespot::controller::census::Census;
+    use fivespot::telemetry::metrics::{Calls, ControllerMetrics, Registry, page};
+    use fivespot::workload::Workloads;
+    use kube::runtime::reflector::store;
+    use tower::service_fn;
+
+    fn today() -> String {
+        let mut registry = Registry::default();
+        ControllerMetrics::register(&mut registry, env!("CARGO_PKG_VERSION"), "0");
+        let calls = Calls::register(&mut registry);
+        let nobody = service_fn(|_: http::Request<kube::client::Body>| async {
+            Err::<http::Response<kube::client::Body>, _>(tower::BoxError::from("nobody is there"))
+        });
+        let (notices, _) = tokio::sync::mpsc::unbounded_channel();
+        let (workloads, _) = Workloads::new(kube::Client::new(nobody, "default"), notices, calls);
+        let resource = fivespot::controller::watch::scheduled_machine_resource();
+        let objects = store::Writer::new(resource).as_reader();
+        Census::new(objects, workloads).register(&mut registry);
+        page::table(&registry).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_committed_page_is_what_the_first_scrape_shows() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+        let committed = std::fs::read_to_string(&path).unwrap();
+        let (before, rest) = committed.split_once("<!-- generated -->\n").unwrap();
+        let (_, after) = rest.split_once("<!-- end -->").unwrap();
+        let today = format!("{before}<!-- generated -->\n{}<!-- end -->{after}", today());
+        if std::env::var_os("REGENERATE").is_some() {
+            std::fs::write(&path, &today).unwrap();
+        } else {
+            assert!(committed == today, "docs/metrics.md is stale: run `just generate`");
+        }
+    }
+}
+
 mod verdicts {
     //! Admission and the controller say the same of an object. The API server's half is in `e2e/crd`, on the same tables.
 

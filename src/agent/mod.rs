@@ -38,7 +38,8 @@ use self::watchdog::Pulse;
 use crate::api::names::AGENT;
 use crate::config::{AgentConfig, DetectorChoice};
 use crate::detector::{Detector, Kind, Options};
-use crate::runtime::{Tasks, stop_signal};
+use crate::runtime::{StopSignals, Tasks};
+use crate::telemetry::health::Health;
 
 #[expect(clippy::disallowed_methods, reason = "requests and renewals carry the time at which they were made")]
 fn wall_clock() -> Timestamp {
@@ -89,7 +90,7 @@ pub async fn look_for_node(config: &AgentConfig, node: &str) -> Result<Look, Err
 /// # Errors
 /// It could not begin, or a part of it ended.
 pub async fn watch_over(config: &AgentConfig, node: &str) -> Result<(), Error> {
-    let stop = stop_signal().map_err(Error::Start)?;
+    let mut signals = StopSignals::listen().map_err(Error::Start)?;
     let client = client().await?;
     let detector = Detector::start(options(config))?;
     let loop_count = Arc::new(AtomicU64::new(0));
@@ -105,11 +106,11 @@ pub async fn watch_over(config: &AgentConfig, node: &str) -> Result<(), Error> {
         "reclaim agent starts"
     );
     let place = Place::new(client.clone(), node, identity(config));
-    let mut tasks = Tasks::default();
+    let mut tasks = Tasks::new(Health::default());
     tasks.spawn("event loop", watchdog::tick(loop_count));
     start(&mut tasks, &client, &place, detector);
     tokio::select! {
-        () = stop => {}
+        () = signals.next() => {}
         end = tasks.first_end() => return Err(end.into()),
     }
     tracing::info!("stopped");

@@ -24,6 +24,34 @@ pub enum Phase {
     Error,
 }
 
+impl Phase {
+    /// All there are.
+    pub const ALL: [Self; 8] = [
+        Self::Pending,
+        Self::Active,
+        Self::ShuttingDown,
+        Self::Inactive,
+        Self::Disabled,
+        Self::EmergencyRemove,
+        Self::Terminated,
+        Self::Error,
+    ];
+
+    /// As it stands in the status.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "Pending",
+            Self::Active => "Active",
+            Self::ShuttingDown => "ShuttingDown",
+            Self::Inactive => "Inactive",
+            Self::Disabled => "Disabled",
+            Self::EmergencyRemove => "EmergencyRemove",
+            Self::Terminated => "Terminated",
+            Self::Error => "Error",
+        }
+    }
+}
+
 /// Condition types.
 pub mod types {
     /// Reality matches the decision, also when that is off.

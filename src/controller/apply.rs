@@ -28,6 +28,7 @@ use crate::controller::expect::{Expectations, Written};
 use crate::controller::hold::tries::HoldTries;
 use crate::controller::report::{Failure, Made, Report};
 use crate::controller::snapshot::Snapshot;
+use crate::telemetry::metrics::ControllerMetrics;
 use crate::workload::Line;
 
 /// Bound on one call. The API server's own bound on a mutating call is 34 s; an owner waits no longer than this for us
@@ -53,6 +54,8 @@ pub struct Apply<'a> {
     pub agent_writes: &'a AgentWrites,
     /// Where tries to write a reclaim's hold are noted.
     pub hold_tries: &'a HoldTries,
+    /// Where they are counted.
+    pub metrics: &'a ControllerMetrics,
 }
 
 impl Apply<'_> {

@@ -15,8 +15,9 @@ use crate::controller::effect::{Decision, Effect};
 use crate::controller::error::PassError;
 use crate::controller::hold::{edition, machine_hold_resource};
 use crate::controller::lost_part;
-use crate::controller::reconcile::{Context, objects};
+use crate::controller::reconcile::Context;
 use crate::controller::snapshot::Snapshot;
+use crate::controller::tell::objects;
 
 /// Bound on one look.
 const CALL: Duration = Duration::from_secs(10);

@@ -2,6 +2,7 @@
 
 use kube::core::Status;
 
+use crate::telemetry::metrics::Fault;
 use crate::watch::Outage;
 
 /// What to do about an error.
@@ -119,6 +120,21 @@ impl EffectError {
         }
     }
 
+    /// For metrics.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Create { source, .. }
+            | Self::Patch { source, .. }
+            | Self::Delete { source, .. }
+            | Self::Look { source, .. } => fault(source),
+            Self::NameTaken { .. } => Fault::ReferenceValidation,
+            Self::Left { .. } | Self::Unserved { .. } => Fault::Capi,
+            Self::Timeout { .. } | Self::Silent { .. } | Self::Busy { .. } => Fault::Timeout,
+            Self::NotConnected { .. } => Fault::KubeApi,
+            Self::Encode(_) => Fault::Other,
+        }
+    }
+
     /// What to do about it.
     pub fn class(&self) -> Class {
         match self {
@@ -136,6 +152,11 @@ impl EffectError {
             Self::Busy { .. } => Class::Conflict,
         }
     }
+}
+
+/// In the words of `fivespot_errors_total`.
+fn fault(error: &kube::Error) -> Fault {
+    if is_not_found(error) { Fault::NotFound } else { Fault::KubeApi }
 }
 
 /// The server's status code decides.
@@ -208,7 +229,21 @@ impl PassError {
         }
     }
 
-    /// For logs and metrics.
+    /// For metrics.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Effect(error) => error.fault(),
+            Self::Status(source)
+            | Self::Confirm(source)
+            | Self::Look(source)
+            | Self::LookForPart(source)
+            | Self::Dispose(source) => fault(source),
+            Self::Timeout(_) => Fault::Timeout,
+            Self::Stale | Self::Encode(_) => Fault::Other,
+        }
+    }
+
+    /// For logs.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Effect(_) => "effect",

@@ -3,10 +3,12 @@
 //! `watch` turns events into keys, `reconcile` runs the pass: `observe` builds a `snapshot`, `decide` makes a decision
 //! of it, `apply` performs the effects, `status` says how things stand. This file only wires.
 
+pub mod about;
 pub mod agent;
 pub mod apply;
 pub mod attempt;
 pub mod build;
+pub mod census;
 pub mod conditions;
 pub mod confirm;
 pub mod decide;
@@ -18,6 +20,7 @@ pub mod evictions;
 pub mod expect;
 pub mod hold;
 pub mod lost_part;
+pub mod measure;
 pub mod observe;
 pub mod parts;
 pub mod reclaim;
@@ -27,6 +30,7 @@ pub mod retry;
 pub mod snapshot;
 pub mod status;
 pub mod target;
+mod tell;
 pub mod turn;
 pub mod watch;
 
@@ -35,7 +39,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt, stream};
+use futures::{FutureExt, Stream, StreamExt, stream};
 use kube::Client;
 use kube::core::{ApiResource, DynamicObject};
 use kube::runtime::controller::Config;
@@ -46,6 +50,8 @@ use tokio::sync::mpsc;
 use crate::capi::core::{Core, CoreNotice};
 use crate::capi::kinds::Kinds;
 use crate::runtime::Tasks;
+use crate::telemetry::health::{Awaited, Health, Pulse};
+use crate::telemetry::metrics::{Calls, ControllerMetrics};
 use crate::watch::{Notice, follow};
 use crate::workload::Workloads;
 use drain_rules::DrainRules;
@@ -63,6 +69,11 @@ use watch::{Key, Waker, collection, scheduled_machine_resource};
 const OTHER_PASSES: u16 = 128;
 /// How often workload connections that nobody uses any more are closed. Cache only.
 const TIDY: Duration = Duration::from_secs(60);
+/// How often the queue of passes shows that it asks for keys.
+const ASKS: Duration = Duration::from_secs(2);
+/// A queue that shows nothing for so long is stuck. It asks for none while all places are taken, by passes that wait for an
+/// API server, say.
+const STALLED: Duration = Duration::from_secs(120);
 
 /// What the controller runs on.
 #[derive(Clone, Debug)]
@@ -77,13 +88,27 @@ pub struct Settings {
     pub instance: String,
 }
 
-/// Adds everything that the controller does to `tasks`. `stop` ends the intake of new passes.
+/// What the controller tells of itself with.
+#[derive(Clone, Debug)]
+pub struct Instruments {
+    /// What passes count into.
+    pub metrics: ControllerMetrics,
+    /// Where calls to workload clusters are counted; the client given to [`start`] has its own.
+    pub calls: Calls,
+    /// Alive, and ready.
+    pub health: Health,
+}
+
+/// Adds everything that the controller does to `tasks`. `stop` ends the intake of new passes. Returns the caches, to be
+/// looked at.
 pub fn start(
     client: Client,
     settings: &Settings,
+    instruments: Instruments,
     tasks: &mut Tasks,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
-) {
+) -> World {
+    let Instruments { metrics, calls, health } = instruments;
     let (keys, received) = mpsc::unbounded_channel();
     let (hold_keys, hold_received) = mpsc::unbounded_channel();
     let objects = Writer::new(scheduled_machine_resource());
@@ -94,7 +119,7 @@ pub fn start(
     let (kinds, kinds_actor) =
         Kinds::new(client.clone(), settings.namespace.clone(), settings.allowed_groups.clone(), kind_notices);
     let (workload_notices, workloads_changed) = mpsc::unbounded_channel();
-    let (workloads, workloads_actor) = Workloads::new(client.clone(), workload_notices);
+    let (workloads, workloads_actor) = Workloads::new(client.clone(), workload_notices, calls);
     tasks.spawn("kinds", kinds_actor);
     tasks.spawn("workload clusters", workloads_actor);
     let wake = waker.clone();
@@ -105,17 +130,7 @@ pub fn start(
     let backoff = Arc::new(retry::Backoff::default());
     let turns = Turns::new(usize::from(settings.concurrent_creates), waker.clone());
     let watches = Watches { client: &client, settings, waker: &waker, backoff: &backoff };
-    let (core_notices, core_changed) = mpsc::unbounded_channel();
-    let (core, core_actor) = Core::new(client.clone(), settings.namespace.clone(), core_notices);
-    tasks.spawn("Cluster API", core_actor);
-    let (wake, forgiving) = (waker.clone(), backoff.clone());
-    hand_on(tasks, "Cluster API notices", core_changed, move |notice| {
-        // Passes that failed before an upgrade or during an outage wait out delays that mean nothing now.
-        if matches!(notice, CoreNotice::View | CoreNotice::Recovered) {
-            forgiving.forget_all();
-        }
-        wake.core(&notice);
-    });
+    let core = watches.follow_core(tasks);
     let (wake, namespace) = (waker.clone(), settings.namespace.clone());
     let (drain_rules, drain_rules_task) =
         DrainRules::new(client.clone(), namespace, core.clone(), move |rule| wake.drain_rule(rule));
@@ -133,19 +148,59 @@ pub fn start(
         backoff: backoff.clone(),
     });
     watches.spawn_holds(tasks, stored_holds);
+    let complete = Complete::awaited(&health);
     let context = Arc::new(Context {
         client,
-        world,
+        world: world.clone(),
         expectations: expect::Expectations::default(),
         backoff,
         turns,
         instance: settings.instance.clone(),
+        metrics,
+        health,
     });
     let stop = stop.shared();
     tasks.spawn("tidy", tidy(context.clone(), hold_context.clone()));
     tasks.spawn("passes over holds", hold_passes(hold_context, hold_received, stop.clone()));
     let concurrency = settings.concurrent_creates.saturating_add(OTHER_PASSES);
-    tasks.spawn("passes", passes(context, concurrency, received, stop));
+    tasks.spawn("passes", passes(context, complete, concurrency, received, stop));
+    world
+}
+
+/// The caches that decisions begin with.
+struct Complete {
+    scheduled_machines: Awaited,
+    core: Awaited,
+    drain_rules: Awaited,
+    holds: Awaited,
+}
+
+impl Complete {
+    fn awaited(health: &Health) -> Self {
+        let awaits = |name: &'static str| health.awaits(name, "not listed yet");
+        Self {
+            scheduled_machines: awaits("cache of scheduledmachines"),
+            core: health.awaits("Cluster API", "not known yet which version is served, or not listed yet"),
+            drain_rules: awaits("cache of machinedrainrules"),
+            holds: awaits("cache of machineholds"),
+        }
+    }
+
+    /// False: there will be none.
+    async fn of(&self, world: &World) -> bool {
+        let objects = async {
+            let is_complete = world.scheduled_machines.wait_until_ready().await.is_ok();
+            self.scheduled_machines.came();
+            is_complete
+        };
+        let (is_complete, (), (), ()) = tokio::join!(
+            objects,
+            world.core.known().map(|()| self.core.came()),
+            world.drain_rules.settled().map(|()| self.drain_rules.came()),
+            world.holds.wait_until_settled().map(|()| self.holds.came())
+        );
+        is_complete
+    }
 }
 
 /// Each notice to whoever wakes by it.
@@ -195,6 +250,22 @@ impl Watches<'_> {
         });
     }
 
+    /// Cluster API: its version, Machines and Clusters.
+    fn follow_core(&self, tasks: &mut Tasks) -> Core {
+        let (notices, changed) = mpsc::unbounded_channel();
+        let (core, actor) = Core::new(self.client.clone(), self.settings.namespace.clone(), notices);
+        tasks.spawn("Cluster API", actor);
+        let (wake, forgiving) = (self.waker.clone(), self.backoff.clone());
+        hand_on(tasks, "Cluster API notices", changed, move |notice| {
+            // Passes that failed before an upgrade or during an outage wait out delays that mean nothing now.
+            if matches!(notice, CoreNotice::View | CoreNotice::Recovered) {
+                forgiving.forget_all();
+            }
+            wake.core(&notice);
+        });
+        core
+    }
+
     /// Holds are read as they come, into the index that decisions ask.
     fn spawn_holds(&self, tasks: &mut Tasks, writer: Writer<DynamicObject>) {
         let resource = machine_hold_resource();
@@ -232,22 +303,15 @@ async fn hold_passes(
 /// Decisions begin when every cache is complete: half a picture looks like a machine that is gone.
 async fn passes(
     context: Arc<Context>,
+    complete: Complete,
     concurrency: u16,
     received: mpsc::UnboundedReceiver<Key>,
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) {
     let world = &context.world;
-    let all = async {
-        tokio::join!(
-            world.scheduled_machines.wait_until_ready(),
-            world.core.known(),
-            world.drain_rules.settled(),
-            world.holds.wait_until_settled()
-        )
-    };
     tokio::select! {
         () = stop.clone() => return,
-        (complete, (), (), ()) = all => if complete.is_err() { return },
+        is_complete = complete.of(world) => if !is_complete { return },
     }
     tracing::info!("caches complete, deciding begins");
     // Whoever is due already is known before the first is asked: after an outage too the order is that of priorities.
@@ -256,8 +320,7 @@ async fn passes(
             context.turns.foresee(&snapshot, &decide::decide(&snapshot));
         }
     }
-    let keys =
-        stream::unfold(received, |mut received| async move { Some((received.recv().await?, received)) });
+    let keys = beating(received, context.health.pulse("queue of passes", STALLED));
     let objects = context.world.scheduled_machines.clone();
     // Our own adapter feeds the store and the keys; the controller's own trigger stays silent, and so no error of a
     // watch can ever slow the queue.
@@ -269,6 +332,20 @@ async fn passes(
         // Failed passes were logged where their delay was chosen; a key whose object is gone needs nothing.
         .for_each(|_| async {})
         .await;
+}
+
+/// Keys as they come. The queue shows that it asks for them: its machinery is not ours, and might forget to.
+fn beating(received: mpsc::UnboundedReceiver<Key>, pulse: Pulse) -> impl Stream<Item = Key> {
+    stream::unfold((received, pulse), |(mut received, pulse)| async move {
+        let mut ticks = tokio::time::interval(ASKS);
+        loop {
+            tokio::select! {
+                biased;
+                key = received.recv() => return Some((key?, (received, pulse))),
+                _ = ticks.tick() => pulse.beat(),
+            }
+        }
+    })
 }
 
 /// Closes workload connections whose last user has gone, and forgets what was noted of objects that have.

@@ -13,6 +13,7 @@ use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
 use serde_json::Value;
 
+use crate::api::condition::Phase;
 use crate::api::names;
 use crate::api::scheduled_machine::SecretKeyRef;
 use crate::api::status::ScheduledMachineStatus;
@@ -238,6 +239,12 @@ fn object(raw: &DynamicObject) -> Object {
         is_paused: annotations.contains_key(names::ANNOTATION_CAPI_PAUSED),
         is_moving: annotations.contains_key(names::ANNOTATION_DELETE_FOR_MOVE),
     }
+}
+
+/// What the status says; pending where it says nothing that is a phase.
+pub fn phase(raw: &DynamicObject) -> Phase {
+    let said = raw.data.pointer("/status/phase").and_then(Value::as_str);
+    Phase::ALL.into_iter().find(|phase| Some(phase.name()) == said).unwrap_or(Phase::Pending)
 }
 
 /// A status that cannot be read counts as none: everything in it can be found again.

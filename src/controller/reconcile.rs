@@ -3,34 +3,32 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::runtime::controller::Action;
 use kube::{Client, ResourceExt};
-use serde_json::json;
 use tracing::Instrument;
 
-use crate::api::names;
-use crate::api::status::ScheduledMachineStatus;
 use crate::controller::apply::Apply;
 use crate::controller::attempt;
 use crate::controller::confirm;
 use crate::controller::decide::decide;
+use crate::controller::decide::rule::schedule_instant;
 use crate::controller::effect::{Decision, Effect, Wake};
-use crate::controller::error::{Class, PassError, is_not_found};
-use crate::controller::expect::{Cache, Expectations, Written};
+use crate::controller::error::{Class, PassError};
+use crate::controller::expect::{Cache, Expectations};
+use crate::controller::measure;
 use crate::controller::observe::{self, World, connection_key};
 use crate::controller::report::{Failure, Report};
 use crate::controller::retry::{Backoff, spread};
 use crate::controller::snapshot::Snapshot;
+use crate::controller::tell::{released, write_status};
 use crate::controller::turn::{MOMENT, NET, Permit, Turn, Turns};
-use crate::controller::watch::scheduled_machine_resource;
-use crate::controller::{events, status};
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::ControllerMetrics;
 use crate::workload::{Asker, ConnectionKey};
 
-/// Bound on a call of the shell itself.
-const CALL: Duration = Duration::from_secs(10);
+/// A pass that lasts longer hangs: each of its calls is bounded, and there are few.
+const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// A cache that is behind our own write shows it within milliseconds; this is the net under the missing event.
 const BEHIND: Duration = Duration::from_secs(1);
 
@@ -48,6 +46,10 @@ pub struct Context {
     pub turns: Turns,
     /// Name in our Events: `POD_NAME`.
     pub instance: String,
+    /// What passes count into.
+    pub metrics: ControllerMetrics,
+    /// Where a pass that hangs is seen.
+    pub health: Health,
 }
 
 /// One pass over one ScheduledMachine.
@@ -55,8 +57,16 @@ pub struct Context {
 /// # Errors
 /// What kept the pass from ending; [`error_policy`] says when the next one comes.
 pub async fn reconcile(raw: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, PassFailed> {
-    let span = tracing::info_span!("reconcile", namespace = raw.namespace(), name = raw.name_any());
-    pass(&raw, &context).instrument(span).await
+    let (namespace, name) = (raw.namespace().unwrap_or_default(), raw.name_any());
+    let _alive = context.health.pulse(format!("pass over {namespace}/{name}"), LONGEST);
+    let span = tracing::info_span!("reconcile", namespace, name);
+    let timer = context.metrics.begin(observe::phase(&raw));
+    let outcome = pass(&raw, &context).instrument(span).await;
+    match &outcome {
+        Err(PassFailed { error, .. }) if error.class() != Class::Conflict => timer.failed(error.fault()),
+        Ok(_) | Err(_) => timer.ended(),
+    }
+    outcome
 }
 
 /// When to come back after a failure.
@@ -99,6 +109,9 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFail
         return Ok(Action::requeue(BEHIND));
     }
     let mut decision = decide(&snapshot);
+    if let Ok(schedule) = &snapshot.target.schedule {
+        context.metrics.evaluated(schedule.is_active(schedule_instant(&snapshot)));
+    }
     let waits = if snapshot.is_node_behind { decision.effects.is_empty() } else { !behind.is_empty() };
     if waits {
         return Ok(Action::requeue(BEHIND));
@@ -177,15 +190,21 @@ async fn act(
         evictions: &world.memory.evictions,
         hold_tries: &world.memory.hold_tries,
         agent_writes: &world.memory.agent_writes,
+        metrics: &context.metrics,
     };
     let (mut report, error) = apply.all(&decision.effects).await;
     report.node_failure = report.node_failure.or_else(|| Some(spared.as_ref()?.1.clone()));
+    if error.is_none()
+        && let Some(measure) = measure::deleted(snapshot, decision, &report, observe::now())
+    {
+        context.metrics.count(measure);
+    }
     // Everything is made, or nothing more will be in this pass: the next in line need not wait for the books.
     drop(permit);
     if error.is_none()
         && decision.effects.iter().any(|effect| matches!(effect, Effect::RemoveFinalizer { .. }))
     {
-        tracing::info!("released");
+        released(context, snapshot, decision, &report);
         context.expectations.forget(uid);
         context.backoff.forget(uid);
         return Ok(Action::await_change());
@@ -218,61 +237,6 @@ fn ask_for_pods(world: &World, snapshot: &Snapshot, decision: &Decision, key: &C
     if node.is_none() {
         world.memory.evictions.forget(&object.uid);
     }
-}
-
-/// One patch, only if something changed, and only to the object it was computed for.
-async fn write_status(
-    context: &Context,
-    raw: &DynamicObject,
-    snapshot: &Snapshot,
-    decision: &Decision,
-    report: &Report,
-) -> Result<(), PassError> {
-    // `clusterctl move` is taking it away: it is let go, untouched.
-    if snapshot.object.is_moving {
-        return Ok(());
-    }
-    let after = status::derive(snapshot, decision, report);
-    let before = raw.data.get("status").cloned().unwrap_or_else(|| json!({}));
-    let whole = serde_json::to_value(&after).map_err(PassError::Encode)?;
-    let Some(change) = status::patch(&before, &whole) else { return Ok(()) };
-    let patch = Patch::Merge(json!({ "metadata": { "uid": snapshot.object.uid }, "status": change }));
-    let params =
-        PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let api = objects(context, &snapshot.object.namespace);
-    let call = api.patch_status(&snapshot.object.name, &params, &patch);
-    match tokio::time::timeout(CALL, call).await.map_err(|_| PassError::Timeout("patch status"))? {
-        Ok(written) => {
-            context.expectations.note(&snapshot.object, Written::Object(&written));
-            // Under a pause of Cluster API the status says so, and nothing else is written.
-            if !snapshot.is_capi_paused() {
-                announce(context, snapshot, &after).await;
-            }
-            Ok(())
-        }
-        // Deleted meanwhile.
-        Err(error) if is_not_found(&error) => Ok(()),
-        Err(error) => Err(PassError::Status(error.into())),
-    }
-}
-
-/// Lines in the log and Events; neither may fail a pass.
-async fn announce(context: &Context, snapshot: &Snapshot, after: &ScheduledMachineStatus) {
-    let api: Api<Event> = Api::namespaced(context.client.clone(), &snapshot.object.namespace);
-    let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
-    for event in events::of_pass(snapshot, after, &context.instance) {
-        tracing::info!(from = ?snapshot.status.phase, to = ?after.phase, reason = event.reason, note = event.note, "event");
-        match tokio::time::timeout(CALL, api.create(&params, &event)).await {
-            Ok(Ok(_)) => {}
-            // A namespace that is going takes no Events.
-            Ok(Err(error)) => tracing::debug!(%error, "Event not recorded"),
-            Err(_) => tracing::debug!("Event not recorded in time"),
-        }
-    }
-}
-
-pub(super) fn objects(context: &Context, namespace: &str) -> Api<DynamicObject> {
-    Api::namespaced_with(context.client.clone(), namespace, &scheduled_machine_resource())
 }
 
 /// Waiting out a delay must not outlast the next edge or deadline: there another attempt begins. One that has come

@@ -42,6 +42,7 @@ use self::{
     kubeconfig::Accepted,
     pods::{PodSlot, PodWatches, Watched},
 };
+use crate::telemetry::metrics::Calls;
 
 /// Which kubeconfig: the key `key` of a Secret in the management cluster.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -156,11 +157,14 @@ enum Order {
 impl Workloads {
     /// `notices`: what changed, for whoever maps it to keys. The returned future is the actor that owns every
     /// connection task; it runs until dropped, and ends them all with it.
+    ///
+    /// `calls`: where calls to workload clusters are counted.
     pub fn new(
         management: kube::Client,
         notices: UnboundedSender<WorkloadNotice>,
+        calls: Calls,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        Self::with_dial(management, notices, Arc::new(Accepted::client))
+        Self::with_dial(management, notices, Arc::new(move |accepted: &Accepted| accepted.client(&calls)))
     }
 
     fn with_dial(
@@ -192,6 +196,12 @@ impl Workloads {
         // Sent under the lock, so that orders come in the order of the map's changes. No actor: still connecting.
         let _ = self.orders.send(Order::Open(key.clone(), slot.clone()));
         slot
+    }
+
+    /// How each workload cluster in use answers. Opens no connection.
+    pub fn reaches(&self) -> Vec<(ConnectionKey, Reach)> {
+        let slots = self.slots();
+        slots.iter().map(|(key, slot)| (key.clone(), slot.borrow().reach.clone())).collect()
     }
 
     /// What is known of the pods of a Node; `None` while nobody asks for them.

@@ -1,12 +1,17 @@
 //! The controller under test, as a process.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 use super::plane::ControlPlanes;
+use super::ports;
 use super::process::{Component, Spec};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -16,6 +21,8 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub struct Setup {
     dir: PathBuf,
     spec: Spec,
+    metrics_port: u16,
+    health_port: u16,
 }
 
 /// A running `5spot controller`. Clones are the same process; it is killed when the last one goes, or the
@@ -33,7 +40,23 @@ impl Controller {
         let path = setup.dir.join(format!("{}.kubeconfig", setup.spec.name));
         std::fs::write(&path, kubeconfig).expect("a kubeconfig");
         setup = setup.env("KUBECONFIG", &path.display().to_string());
-        setup.arg("controller").arg("--log-format").arg("json")
+        // Many run side by side. Whoever starts one again has them free again.
+        (setup.metrics_port, setup.health_port) = (ports::free(), ports::free());
+        let (metrics, health) = (setup.metrics_port.to_string(), setup.health_port.to_string());
+        let setup = setup.arg("controller").arg("--log-format").arg("json");
+        setup.arg("--metrics-port").arg(&metrics).arg("--health-port").arg(&health)
+    }
+
+    /// `GET` on its port for metrics; status and body. `None`: nobody answers there.
+    pub async fn scrape(&self) -> Option<String> {
+        let (status, body) = get(self.setup.metrics_port, "/metrics").await?;
+        assert_eq!(status, 200, "{body}");
+        Some(body)
+    }
+
+    /// `GET` on its port for health; status and body. `None`: nobody answers there.
+    pub async fn health(&self, path: &str) -> Option<(u16, String)> {
+        get(self.setup.health_port, path).await
     }
 
     fn component(&self) -> MutexGuard<'_, Component> {
@@ -90,7 +113,7 @@ impl Setup {
     pub fn of(planes: &ControlPlanes, name: &str, program: impl Into<PathBuf>) -> Self {
         let name = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let spec = Spec { name, program: program.into(), args: Vec::new(), env: Vec::new() };
-        Self { dir: planes.dir().to_path_buf(), spec }
+        Self { dir: planes.dir().to_path_buf(), spec, metrics_port: 0, health_port: 0 }
     }
 
     /// `--watch-namespace`.
@@ -118,4 +141,16 @@ impl Setup {
         let component = Component::start(&self.dir, self.spec.clone()).expect("a controller");
         Controller { component: Arc::new(Mutex::new(component)), setup: self }
     }
+}
+
+/// One request over a connection of its own.
+pub async fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    Some((status, body.to_owned()))
 }

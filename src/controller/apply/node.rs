@@ -23,6 +23,7 @@ use crate::controller::expect::Written;
 use crate::controller::observe;
 use crate::controller::report::Failure;
 use crate::controller::snapshot::pods::{Outcome, Verb};
+use crate::telemetry::metrics::Eviction;
 use crate::workload::{LONGEST, Line, Unanswered};
 
 /// What an ejected pod gets.
@@ -222,11 +223,14 @@ impl Apply<'_> {
         let mut underway = self.evictions.begin(&object.uid, &pod.uid, verb);
         let (tell, told) = oneshot::channel();
         let asker = (object.namespace.clone(), object.name.clone());
-        let (way, pod) = (line.clone(), pod.clone());
+        let (way, pod, metrics) = (line.clone(), pod.clone(), self.metrics.clone());
         let seen_through = async move {
             let Some(answer) = underway.answer(way.call_patiently(call)).await else { return };
             let outcome = answer.map_or_else(|_late| unanswered(), read);
             log(&pod, &outcome);
+            if verb == Verb::Evict {
+                metrics.evicted(counted(&outcome));
+            }
             underway.end(outcome, observe::now());
             // Nobody waits any more.
             if tell.send(()).is_err() {
@@ -246,6 +250,14 @@ impl Apply<'_> {
 fn unanswered() -> Outcome {
     let seconds = LONGEST.as_secs();
     Outcome::Failed { message: format!("no answer from the workload cluster within {seconds} s") }
+}
+
+fn counted(outcome: &Outcome) -> Eviction {
+    match outcome {
+        Outcome::Accepted => Eviction::Accepted,
+        Outcome::Refused { .. } => Eviction::Refused,
+        Outcome::Forbidden { .. } | Outcome::Failed { .. } => Eviction::Failed,
+    }
 }
 
 fn log(pod: &PodEdit, outcome: &Outcome) {

@@ -58,14 +58,14 @@ async fn an_inline_certificate_is_accepted_and_makes_a_client() {
     let (certificate, key) = pair();
     let user = json!({"client-certificate-data": certificate, "client-key-data": key});
     let text = serde_saphyr::to_string(&file(&cluster(), &user)).unwrap();
-    parse(&text).unwrap().client().unwrap();
+    parse(&text).unwrap().client(&calls()).unwrap();
 }
 
 #[test]
 fn a_certificate_with_another_ones_key_makes_no_client() {
     let user = json!({"client-certificate-data": pair().0, "client-key-data": pair().1});
     let accepted = parsed(&file(&cluster(), &user)).unwrap();
-    assert_eq!(accepted.client().err(), Some(KubeconfigFault::CertificateUnusable));
+    assert_eq!(accepted.client(&calls()).err(), Some(KubeconfigFault::CertificateUnusable));
 }
 
 #[test]
@@ -193,4 +193,8 @@ fn a_rotated_credential_leads_to_the_same_cluster_and_another_ca_does_not() {
     assert!(before.is_same_cluster(&rotated) && before != rotated);
     let elsewhere = with(cluster, "certificate-authority-data", json!(authority()));
     assert!(!before.is_same_cluster(&parsed(&file(&elsewhere, &user())).unwrap()));
+}
+
+fn calls() -> Calls {
+    Calls::register(&mut crate::telemetry::metrics::Registry::default())
 }
