@@ -36,6 +36,7 @@ mod reused_host;
 mod status;
 mod taints;
 mod takeover;
+mod telemetry;
 mod turns;
 mod twenty;
 mod workload;
