@@ -96,7 +96,7 @@ impl Eyes {
             }
             is_new
         });
-        let said = Said::new(&self.detector.health(), self.book.word());
+        let said = Said::new(&self.detector.health(), &self.book);
         self.say.send_if_modified(|now| {
             let is_new = *now != said;
             if is_new {

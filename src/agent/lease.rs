@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc::UnboundedSender, watch};
 use tokio::time::sleep;
 
+use crate::agent::book::Book;
 use crate::agent::error::{ReportError, Step, Trouble};
 use crate::agent::report::{Place, bounded, refused};
 use crate::agent::session::Sight;
@@ -37,6 +38,7 @@ pub struct Said {
     detector: &'static str,
     fallback: Option<&'static str>,
     rules: String,
+    is_faulty: bool,
 }
 
 impl Said {
@@ -44,14 +46,25 @@ impl Said {
     ///
     /// Who sees nobody but itself has no detector to speak of: processes are hidden from it, or the proc file system is
     /// not the host's.
-    pub fn new(health: &Health, rules: &str) -> Self {
+    pub fn new(health: &Health, rules: &Book) -> Self {
         let source = health.source.filter(|_| !health.blind);
         let blind = health.blind.then_some("blind");
         Self {
             detector: source.map_or("none", crate::detector::Source::word),
             fallback: blind.or(health.fallback.map(crate::detector::FallbackReason::word)),
-            rules: rules.to_owned(),
+            rules: rules.word().to_owned(),
+            is_faulty: rules.is_faulty(),
         }
+    }
+
+    /// In one sentence; `ok` while they are in force.
+    pub fn rules(&self) -> &str {
+        &self.rules
+    }
+
+    /// What is wrong with the rules, if they were read and something is.
+    pub fn rules_at_fault(&self) -> Option<&str> {
+        self.is_faulty.then_some(&self.rules)
     }
 
     fn annotations(&self) -> Value {
@@ -156,6 +169,12 @@ mod tests {
         Health { source, fallback, blind, proof_age: None, processes: 7, walk_time: Duration::ZERO }
     }
 
+    fn good() -> Book {
+        let mut book = Book::new();
+        book.take("ws-17", Some("match_commands = [\"idea\"]"));
+        book
+    }
+
     #[test]
     fn the_lease_says_how_the_agent_fares() {
         let (netlink, poll) = (Some(Source::Netlink), Some(Source::Poll));
@@ -167,7 +186,7 @@ mod tests {
             (health(None, deaf, false), "none", json!("deaf")),
             (health(netlink, None, true), "none", json!("blind")),
         ] {
-            let patch = Said::new(&health, "ok").renewal("ws-17", Timestamp::UNIX_EPOCH);
+            let patch = Said::new(&health, &good()).renewal("ws-17", Timestamp::UNIX_EPOCH);
             let annotations = &patch["metadata"]["annotations"];
             assert_eq!(annotations[ANNOTATION_AGENT_DETECTOR], detector);
             assert_eq!(annotations[ANNOTATION_AGENT_FALLBACK], fallback);
@@ -180,7 +199,7 @@ mod tests {
     fn a_new_lease_belongs_to_its_node() {
         let uid = "u-1".to_owned();
         let node = Sight { uid, created: None, is_asked: false, machine_id: String::new() };
-        let said = Said::new(&health(Some(Source::Poll), None, false), "ok");
+        let said = Said::new(&health(Some(Source::Poll), None, false), &good());
         let lease = said.lease("ws-17", &node, Timestamp::UNIX_EPOCH);
         let lease: Lease = serde_json::from_value(lease).unwrap();
         assert_eq!(lease.metadata.name.as_deref(), Some("reclaim-agent-ws-17"));

@@ -2,7 +2,8 @@
 //!
 //! - [`rules`]: which programs are the owner's; [`book`]: those in force; [`session`]: what to ask for. Pure.
 //! - [`rules_watch`]: its ConfigMap; [`identity`]: that this host is that Node.
-//! - [`report`]: the request on the Node; [`lease`]: the sign of life; [`watchdog`]: who ends it when it is stuck.
+//! - [`report`]: the request on the Node; [`lease`]: the sign of life; [`watchdog`]: who ends it when it is stuck;
+//!   [`measure`]: what its ports show, if it has any.
 //! - [`oneshot`]: one look, without any of that.
 
 pub mod book;
@@ -10,6 +11,7 @@ pub mod error;
 mod eyes;
 pub mod identity;
 pub mod lease;
+pub mod measure;
 pub mod oneshot;
 pub mod report;
 pub mod rules;
@@ -32,6 +34,7 @@ pub use self::error::Error;
 use self::eyes::Eyes;
 use self::identity::Identity;
 use self::lease::Said;
+use self::measure::Shown;
 use self::oneshot::Look;
 use self::report::Place;
 use self::watchdog::Pulse;
@@ -39,7 +42,9 @@ use crate::api::names::AGENT;
 use crate::config::{AgentConfig, DetectorChoice};
 use crate::detector::{Detector, Kind, Options};
 use crate::runtime::{StopSignals, Tasks};
+use crate::telemetry::admin::{self, Port, Purpose};
 use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Registry;
 
 #[expect(clippy::disallowed_methods, reason = "requests and renewals carry the time at which they were made")]
 fn wall_clock() -> Timestamp {
@@ -93,11 +98,10 @@ pub async fn watch_over(config: &AgentConfig, node: &str) -> Result<(), Error> {
     let mut signals = StopSignals::listen().map_err(Error::Start)?;
     let client = client().await?;
     let detector = Detector::start(options(config))?;
+    let monitor = detector.monitor();
     let loop_count = Arc::new(AtomicU64::new(0));
-    let pulses = vec![
-        Pulse::of("event loop", Arc::clone(&loop_count)),
-        Pulse::of("detector", detector.monitor().turns()),
-    ];
+    let pulses =
+        vec![Pulse::of("event loop", Arc::clone(&loop_count)), Pulse::of("detector", monitor.turns())];
     watchdog::guard(pulses, watchdog::LOOK, watchdog::MOST, end_stuck).map_err(Error::Start)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -106,9 +110,11 @@ pub async fn watch_over(config: &AgentConfig, node: &str) -> Result<(), Error> {
         "reclaim agent starts"
     );
     let place = Place::new(client.clone(), node, identity(config));
-    let mut tasks = Tasks::new(Health::default());
+    let health = Health::default();
+    let mut tasks = Tasks::new(health.clone());
     tasks.spawn("event loop", watchdog::tick(loop_count));
-    start(&mut tasks, &client, &place, detector);
+    let said = start(&mut tasks, &client, &place, detector);
+    serve(config, &mut tasks, health, &Shown { node: node.to_owned(), monitor, said })?;
     tokio::select! {
         () = signals.next() => {}
         end = tasks.first_end() => return Err(end.into()),
@@ -117,19 +123,49 @@ pub async fn watch_over(config: &AgentConfig, node: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn start(tasks: &mut Tasks, client: &Client, place: &Place, detector: Detector<rules::Rules>) {
+fn start(
+    tasks: &mut Tasks,
+    client: &Client,
+    place: &Place,
+    detector: Detector<rules::Rules>,
+) -> watch::Receiver<Said> {
     let (tell_text, texts) = mpsc::unbounded_channel();
     let (tell_sight, sights) = mpsc::unbounded_channel();
     let (want, wanted) = watch::channel(None);
     let book = Book::new();
-    let (say, said) = watch::channel(Said::new(&detector.health(), book.word()));
+    let (say, said) = watch::channel(Said::new(&detector.health(), &book));
     let (rules_client, node) = (client.clone(), place.name().to_owned());
     tasks.spawn("rules", async move { rules_watch::follow_rules(rules_client, &node, tell_text).await });
     tasks.spawn("request", report::ask(place.clone(), wanted, tell_sight.clone()));
-    tasks.spawn("lease", lease::renew(place.clone(), client.clone(), said, tell_sight));
+    tasks.spawn("lease", lease::renew(place.clone(), client.clone(), said.clone(), tell_sight));
     let node = place.name().to_owned();
     let eyes = Eyes { node, detector, book, session: session::Session::default(), texts, sights, want, say };
     tasks.spawn("eyes", eyes.watch());
+    said
+}
+
+/// The ports that are asked for. One that cannot be had is no reason to leave the owner alone.
+fn serve(config: &AgentConfig, tasks: &mut Tasks, health: Health, shown: &Shown) -> Result<(), Error> {
+    let mut registry = Registry::default();
+    shown.register(&mut registry);
+    shown.needs(&health);
+    let about = shown.clone();
+    let sites = [
+        (config.metrics_port, Purpose::Metrics, admin::metrics_site(Arc::new(registry))),
+        (config.health_port, Purpose::Health, admin::health_site(health, move || about.status())),
+    ];
+    let mut ports = Vec::new();
+    for (port, purpose, site) in sites {
+        match port.map(|port| Port::bind(port, purpose)) {
+            None => {}
+            Some(Ok(port)) => ports.push((port, site)),
+            Some(Err(error)) => tracing::warn!(%error, "the agent goes on without this port"),
+        }
+    }
+    if !ports.is_empty() {
+        tasks.spawn("http", admin::serve(ports).map_err(Error::Start)?);
+    }
+    Ok(())
 }
 
 fn identity(config: &AgentConfig) -> Identity {

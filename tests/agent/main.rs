@@ -17,6 +17,7 @@ mod deaf;
 mod differential;
 mod listen;
 mod oneshot;
+mod ports;
 mod programs;
 mod rules;
 mod standing;

@@ -1,0 +1,134 @@
+//! What the agent shows on its ports, read at each scrape from what it runs on: nothing to keep in step.
+
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::agent::lease::Said;
+use crate::detector::{Count, FallbackReason, Monitor, Source};
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Registry;
+
+/// What is shown.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Name of the Node.
+    pub node: String,
+    /// Of the detectors.
+    pub monitor: Monitor,
+    /// Of the rules, among others.
+    pub said: watch::Receiver<Said>,
+}
+
+impl Shown {
+    /// Shows the metrics at each scrape from now on.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(self.clone()));
+    }
+
+    /// Ready while it sees, and while its rules can be read; no rules are no fault.
+    pub fn needs(&self, health: &Health) {
+        let (monitor, said) = (self.monitor.clone(), self.said.clone());
+        health.needs("detector", move || {
+            let seen = monitor.health();
+            match (seen.source, seen.fallback) {
+                _ if seen.blind => Err("no process but this one can be seen".to_owned()),
+                (None, reason) => Err(reason.map_or("nobody listens", FallbackReason::advice).to_owned()),
+                (Some(_), _) => Ok(()),
+            }
+        });
+        let rules = move || said.borrow().rules_at_fault().map_or(Ok(()), |fault| Err(fault.to_owned()));
+        health.needs("rules", rules);
+    }
+
+    /// For `/health/status`.
+    pub fn status(&self) -> Value {
+        let health = self.monitor.health();
+        json!({
+            "node": self.node,
+            "detector": health.source.map(Source::word),
+            "fallback": health.fallback.map(|reason| json!({"reason": reason.word(), "advice": reason.advice()})),
+            "heartbeatAgeSeconds": health.proof_age.map(|age| age.as_secs_f64()),
+            "processes": health.processes,
+            "walkMilliseconds": health.walk_time.as_secs_f64() * 1000.0,
+            "rules": self.said.borrow().rules(),
+        })
+    }
+}
+
+impl Collector for Shown {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (counters, health) = (self.monitor.counters(), self.monitor.health());
+        let help = "What the detectors have heard and done, by type; docs/agent.md says what each counts.";
+        let kind = MetricType::Counter;
+        let mut events = encoder.encode_descriptor("fivespot_agent_events", help, None, kind)?;
+        for (word, count) in counters.all() {
+            ConstCounter::new(count).encode(events.encode_family(&[("type", word)])?)?;
+        }
+        let help = "Processes that matched a rule and were reported.";
+        let matches = encoder.encode_descriptor("fivespot_agent_matches", help, None, kind)?;
+        ConstCounter::new(counters.of(Count::Found)).encode(matches)?;
+        let help = "Always 1; who tells of programs, and why it is not netlink.";
+        let kind = MetricType::Gauge;
+        let mut info = encoder.encode_descriptor("fivespot_agent_detector_info", help, None, kind)?;
+        let labels = [
+            ("detector", health.source.map_or("none", Source::word)),
+            ("fallback", health.fallback.map_or("", FallbackReason::word)),
+        ];
+        ConstGauge::new(1_i64).encode(info.encode_family(&labels)?)?;
+        let help = "Since the detector was last proven to work; infinite before the first time.";
+        let age = encoder.encode_descriptor("fivespot_agent_heartbeat_age_seconds", help, None, kind)?;
+        ConstGauge::new(health.proof_age.map_or(f64::INFINITY, |age| age.as_secs_f64())).encode(age)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::agent::book::Book;
+    use crate::agent::rules::Rules;
+    use crate::detector::{Detector, Kind, Options};
+
+    #[test]
+    fn rules_at_fault_and_detectors_that_see_nothing_are_not_ready() {
+        let options = Options { kind: Kind::Poll, ..Options::default() };
+        let detector = Detector::<Rules>::start(options).unwrap();
+        let monitor = detector.monitor();
+        let walked = std::iter::from_fn(|| {
+            std::thread::sleep(Duration::from_millis(5));
+            Some(monitor.health().processes)
+        });
+        assert!(walked.take(2000).any(|processes| processes > 0), "{:?}", monitor.health());
+        let mut book = Book::new();
+        let (say, said) = watch::channel(Said::new(&monitor.health(), &book));
+        let health = Health::default();
+        let shown = Shown { node: "ws-17".to_owned(), monitor: monitor.clone(), said };
+        shown.needs(&health);
+        assert_eq!(health.missing(), Vec::<String>::new(), "rules that were not read yet are no fault");
+        for (text, is_faulty) in
+            [(Some("no = 1"), true), (None, false), (Some("no = 1"), true), (Some(""), false)]
+        {
+            book.take("ws-17", text);
+            say.send_replace(Said::new(&monitor.health(), &book));
+            let missing = health.missing();
+            assert_eq!(
+                missing.iter().any(|why| why.starts_with("rules: none are in force; line 1")),
+                is_faulty
+            );
+            assert_eq!(missing.is_empty(), !is_faulty, "{missing:?}");
+        }
+        assert_eq!(shown.status()["rules"], "ok");
+        let mut registry = Registry::default();
+        shown.register(&mut registry);
+        let page = crate::telemetry::metrics::text(&registry).unwrap();
+        assert!(page.contains("fivespot_agent_detector_info{detector=\"poll\",fallback=\"\"} 1"), "{page}");
+    }
+}
