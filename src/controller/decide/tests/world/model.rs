@@ -76,6 +76,8 @@ pub(super) struct World {
     pub(super) pods: PodWorld,
     /// Key and effect of the taints that the controller put on the Node; all others are a stranger's.
     pub(super) our_taints: BTreeSet<(String, String)>,
+    /// Of these, what a stranger took our word off while we could not see it.
+    pub(super) doubtful: BTreeSet<(String, String)>,
     uids: u32,
     cluster_back_at: Option<Timestamp>,
     // The controller.
@@ -139,6 +141,7 @@ impl World {
             ours: BTreeSet::new(),
             pods: PodWorld::default(),
             our_taints: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
             uids: 0,
             cluster_back_at: None,
             wake: Some(real),
@@ -379,6 +382,7 @@ impl World {
         let uid = self.uid();
         if self.live.node.is_none() {
             self.our_taints.clear();
+            self.doubtful.clear();
         }
         let node = self.live.node.get_or_insert_with(|| Node {
             name: "ws-1".to_owned(),

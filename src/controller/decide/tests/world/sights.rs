@@ -46,6 +46,12 @@ pub(super) struct NodeWatch {
     listed_at: Option<Timestamp>,
 }
 
+impl NodeWatch {
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck.is_some()
+    }
+}
+
 fn version(node: &Node) -> u32 {
     node.resource_version.trim_start_matches("uid-").parse().unwrap()
 }
