@@ -27,6 +27,7 @@ mod kstatus;
 mod late_news;
 mod lifecycle;
 mod moves;
+mod owner;
 mod ownership;
 mod pauses;
 #[path = "../harness/proof.rs"]

@@ -67,15 +67,20 @@ async fn installed(planes: &ControlPlanes) {
 }
 
 impl Desk {
-    /// A Node with an agent's pod on it; no agent runs yet.
-    pub async fn new() -> Self {
+    /// Nobody's yet: for a Node that is still to come.
+    pub async fn empty() -> Self {
         let planes = harness::shared().await;
         installed(planes).await;
         let admin = planes.workload().client().await;
         let node = format!("desk-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::tempdir().unwrap();
         let mark = planes.workload().audit().mark();
-        let desk = Self { planes, token: String::new(), programs: Programs::new(), admin, node, mark, dir };
+        Self { planes, token: String::new(), programs: Programs::new(), admin, node, mark, dir }
+    }
+
+    /// A Node with an agent's pod on it; no agent runs yet.
+    pub async fn new() -> Self {
+        let desk = Self::empty().await;
         std::fs::write(desk.machine_id_path(), format!("{}\n", desk.machine_id())).unwrap();
         desk.make_node().await;
         let token = desk.make_token().await;
@@ -154,7 +159,7 @@ impl Desk {
     }
 
     /// Roles and policies are known to the API server a moment after they were made.
-    async fn until_confined(&self) {
+    pub async fn until_confined(&self) {
         let client = self.client(&self.token).await;
         let leases: Api<Lease> = Api::namespaced(client, NAMESPACE);
         let lease: Lease = serde_json::from_value(json!({"metadata": {"name": "nobodys"}})).unwrap();
