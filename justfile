@@ -56,3 +56,7 @@ soak-agent:
 # From exec to match, idle and in a storm, and what listening and walking cost; as root, five minutes.
 bench-detect:
     cargo bench --bench detect
+
+# The election, model-checked further than `cargo test` does: ten million states, some minutes.
+election-proof:
+    ELECTION_PROOF=whole cargo test --test leadership -- --nocapture
