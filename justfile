@@ -57,6 +57,6 @@ soak-agent:
 bench-detect:
     cargo bench --bench detect
 
-# The election, model-checked further than `cargo test` does: ten million states, some minutes.
+# The election, model-checked with one fault more than `cargo test` has: five million states and more, minutes.
 election-proof:
     ELECTION_PROOF=whole cargo test --test leadership -- --nocapture

@@ -18,7 +18,7 @@ use world::{Bounds, Election};
 fn bounds(speeds: &[u64]) -> Bounds {
     Bounds {
         speeds: speeds.iter().map(|millis| Duration::from_millis(*millis)).collect(),
-        ticks: if is_whole() { 5 } else { 4 },
+        ticks: 4,
         faults: if is_whole() { 2 } else { 1 },
     }
 }
