@@ -7,7 +7,7 @@ use stateright::{Model, Property};
 
 /// Nobody may begin to write while another may write, or may have a write out.
 pub(crate) const ONE_WRITER: &str = "one writer at a time";
-const IN_THE_END: &str = "when faults end, somebody leads within two durations";
+pub(crate) const IN_THE_END: &str = "when faults end, somebody leads within two durations";
 const TAKEN_OVER: &str = "a Lease is taken over from somebody who died";
 const HANDED_OVER: &str = "a Lease is taken over from somebody who left";
 const REGAINED: &str = "a renewal whose answer was lost is made good";

@@ -21,7 +21,7 @@ use crate::controller::reclaim::wish::Wish;
 use crate::controller::report::Recorded;
 
 /// The promise is that the DELETE goes out within 2 s: so much is left for the latch and for the looks before.
-const IN_TIME: Duration = Duration::from_millis(1500);
+const IN_TIME: Duration = Duration::from_millis(1200);
 /// A server that has just swallowed a call gets no more than this for the latch.
 const LATCH: Duration = Duration::from_millis(300);
 
