@@ -97,7 +97,7 @@ mod tests {
 
     fn sent_before(seconds: u64) -> Claim {
         let claim = Claim::leased(TERMS);
-        claim.prove(Some(Moment(clock::now().0 - Duration::from_secs(seconds))));
+        claim.prove(Some(Moment(clock::now().0.saturating_sub(Duration::from_secs(seconds)))));
         claim
     }
 

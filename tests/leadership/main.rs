@@ -5,6 +5,7 @@
     clippy::expect_used,
     reason = "these are tests, and so are the functions they share"
 )]
+#![expect(clippy::print_stderr, reason = "a proof says how much it has explored")]
 
 mod world;
 
