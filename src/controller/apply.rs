@@ -72,8 +72,11 @@ impl Apply<'_> {
     }
 
     async fn management_half(&self, effects: &[&Effect]) -> (Report, Option<EffectError>) {
-        let mut report = Report { recorded: self.record(effects).await, ..Report::default() };
-        for beside in effects.chunk_by(|a, b| a.goes_beside(b)) {
+        let recorded = self.record(effects).await;
+        let written = recorded.as_ref().is_some_and(|recorded| recorded.failure.is_none());
+        let mut report = Report { recorded, done: usize::from(written), ..Report::default() };
+        let rest: Vec<&Effect> = effects.iter().filter(|effect| effect.wish().is_none()).copied().collect();
+        for beside in rest.chunk_by(|a, b| a.goes_beside(b)) {
             let outcomes = join_all(beside.iter().map(|effect| self.one(effect)).collect::<Vec<_>>()).await;
             let mut failed = None;
             for (effect, outcome) in beside.iter().zip(outcomes) {
@@ -109,7 +112,7 @@ impl Apply<'_> {
             }
             Effect::PatchMachine { uid: _, patch } => self.patch_machine(patch).await.map(|()| None),
             Effect::PatchChild { resource, patch } => self.patch_child(resource, patch).await.map(|()| None),
-            // Before all others of this half: see `management_half`.
+            // Before all others of this half, and told by itself: see `management_half`.
             Effect::WriteHold(_) => Ok(None),
             Effect::DeleteMachine { uid } => self.delete(&self.machine(), uid).await.map(|()| None),
             Effect::DeleteChild { resource, uid } => self.delete(resource, uid).await.map(|()| None),

@@ -5,22 +5,54 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, PartialObjectMeta};
 
+use crate::api::names;
 use crate::api::status::{DesiredState, Rule};
 use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::Capi;
 use crate::controller::decide::decide;
 use crate::controller::effect::{Decision, Effect};
-use crate::controller::error::PassError;
+use crate::controller::error::{PassError, words};
 use crate::controller::hold::{edition, machine_hold_resource};
 use crate::controller::lost_part;
+use crate::controller::reclaim::{self, request, wish};
 use crate::controller::reconcile::Context;
-use crate::controller::snapshot::Snapshot;
+use crate::controller::snapshot::{Object, Snapshot};
 use crate::controller::tell::objects;
 
 /// Bound on one look.
 const CALL: Duration = Duration::from_secs(10);
+
+/// The same where an owner is waiting: the promise is that the DELETE goes out within 2 s.
+const IN_A_HURRY: Duration = Duration::from_millis(500);
+
+/// What this process knows of a reclaim's hold, put right. One that was written and is not shown is asked for, lest the
+/// machine be kept away for a hold that somebody deleted meanwhile; no answer keeps it away. And whoever left a latch may
+/// have left a create on its way.
+pub async fn recall_hold(context: &Context, snapshot: &mut Snapshot) {
+    let (tries, uid) = (&context.world.memory.hold_tries, snapshot.object.uid.clone());
+    let overdue = snapshot.hold_written.as_ref().filter(|hold| hold.is_overdue);
+    if let Some(name) = overdue.map(|hold| hold.name.clone()) {
+        let api: Api<DynamicObject> = Api::namespaced_with(
+            context.client.clone(),
+            &snapshot.object.namespace,
+            &machine_hold_resource(),
+        );
+        let live = tokio::time::timeout(IN_A_HURRY, api.get_metadata_opt(&name)).await;
+        let is_gone = |live: Option<PartialObjectMeta<_>>| {
+            live.is_none_or(|live| live.metadata.deletion_timestamp.is_some())
+        };
+        if live.is_ok_and(|live| live.is_ok_and(is_gone)) {
+            tries.gone(&uid);
+            snapshot.hold_written = None;
+        }
+    }
+    let latched = request::latched(snapshot).filter(|_| snapshot.hold_written.is_none());
+    if let Some(asked) = latched.filter(|asked| wish::failed(snapshot, &asked.request).is_none()) {
+        snapshot.hold_tried = Some(tries.inherited(&uid, &asked.request, snapshot.now));
+    }
+}
 
 /// Looks, and decides anew where that shows what the caches do not.
 ///
@@ -46,8 +78,15 @@ pub async fn look(
             confirm_holds(context, snapshot, decision)
         );
         object.and(cluster).and(holds)?;
+    } else if snapshot.status.reclaim.is_some() && decision.effects.iter().any(makes_a_machine) {
+        confirm_all_holds(context, snapshot).await?;
     }
     Ok(())
+}
+
+/// Of one that was reclaimed: a watch that stalls may hide what keeps it away.
+fn makes_a_machine(effect: &Effect) -> bool {
+    matches!(effect, Effect::CreateMachine(_) | Effect::CreateChild { .. })
 }
 
 /// A Machine whose label somebody took off leaves our watch as a deleted one does, and one that never had it (a
@@ -122,12 +161,52 @@ async fn confirm_cluster(context: &Context, snapshot: &Snapshot) -> Result<(), P
 }
 
 /// The same for holds: whoever made, edited or deleted one a moment ago may want the machine to stay; and of a reclaim's
-/// own there may be one already. Nothing is asked where no hold could matter.
-async fn confirm_holds(context: &Context, snapshot: &Snapshot, decision: &Decision) -> Result<(), PassError> {
-    let is_bound = matches!(decision.ruling.rule, Rule::Deletion | Rule::ClusterDeleting | Rule::KillSwitch);
-    if is_bound && !decision.effects.iter().any(|effect| matches!(effect, Effect::WriteHold(_))) {
+/// own there may be one already, which is no reason to wait with the eject. Nothing is asked where no hold could matter.
+async fn confirm_holds(
+    context: &Context,
+    snapshot: &Snapshot,
+    decision: &mut Decision,
+) -> Result<(), PassError> {
+    if let Some(wish) = decision.effects.iter_mut().find_map(Effect::wish_mut) {
+        wish.withheld = may_be_there(context, snapshot).await;
         return Ok(());
     }
+    let is_bound = matches!(decision.ruling.rule, Rule::Deletion | Rule::ClusterDeleting | Rule::KillSwitch);
+    // What the owner asked for outranks every hold of people.
+    if is_bound || reclaim::without_hold(snapshot).is_some() {
+        return Ok(());
+    }
+    confirm_all_holds(context, snapshot).await
+}
+
+/// Why a reclaim's hold must not be made now: there may be one that is not shown yet.
+async fn may_be_there(context: &Context, snapshot: &Snapshot) -> Option<String> {
+    let Object { namespace, name, uid, .. } = &snapshot.object;
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), namespace, &machine_hold_resource());
+    let of_it = ListParams::default().labels(&format!("{}={name}", names::LABEL_SCHEDULED_MACHINE));
+    let live = match tokio::time::timeout(IN_A_HURRY, api.list_metadata(&of_it)).await {
+        Ok(Ok(live)) => live,
+        Ok(Err(error)) => {
+            return Some(format!("whether there is one already cannot be seen: {}", words(&error)));
+        }
+        Err(_late) => {
+            let bound = IN_A_HURRY.as_secs_f32();
+            return Some(format!(
+                "whether there is one already cannot be seen: no answer from the API server within {bound} s"
+            ));
+        }
+    };
+    let known = context.world.holds.editions(namespace);
+    let is_ours =
+        |hold: &&PartialObjectMeta<_>| hold.owner_references().iter().any(|owner| owner.uid == *uid);
+    let is_known =
+        |hold: &PartialObjectMeta<_>| known.iter().any(|(known, ..)| hold.uid().as_ref() == Some(known));
+    let unknown = live.items.iter().filter(is_ours).find(|hold| !is_known(hold))?;
+    Some(format!("there is {} already, which is not shown yet", unknown.name_any()))
+}
+
+async fn confirm_all_holds(context: &Context, snapshot: &Snapshot) -> Result<(), PassError> {
     let namespace = &snapshot.object.namespace;
     let api: Api<DynamicObject> =
         Api::namespaced_with(context.client.clone(), namespace, &machine_hold_resource());

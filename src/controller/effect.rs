@@ -120,6 +120,11 @@ impl Effect {
         if let Self::WriteHold(wish) = self { Some(wish) } else { None }
     }
 
+    /// The same, to be changed.
+    pub fn wish_mut(&mut self) -> Option<&mut Wish> {
+        if let Self::WriteHold(wish) = self { Some(wish) } else { None }
+    }
+
     /// For logs, metrics and conditions.
     pub fn label(&self) -> &'static str {
         match self {

@@ -98,6 +98,7 @@ impl World {
         let node = node(&view, machine.as_ref(), &status);
         let key = connection_key(&object.namespace, target.kubeconfig.clone());
         let (pods_asked_at, pods) = self.pods(&object, &target, machine.as_ref());
+        let holds = self.holds.over(&object.namespace, &object.name, raw.labels());
         Some(Snapshot {
             now,
             capi,
@@ -111,7 +112,8 @@ impl World {
             rivals: rivals::rivals(view.nodes.as_ref(), machine.as_ref(), &object),
             reach: view.reach,
             holds_unread: self.holds.unread(),
-            holds: self.holds.over(&object.namespace, &object.name, raw.labels()),
+            hold_written: self.memory.hold_tries.unshown(&object.uid, &holds),
+            holds,
             hold_tried: self.memory.hold_tries.of(&object.uid),
             object,
             target,

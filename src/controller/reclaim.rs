@@ -21,7 +21,7 @@ const A_DAY: SignedDuration = SignedDuration::from_hours(24);
 const OFTEN: usize = 3;
 const OFTEN_WITHIN: SignedDuration = SignedDuration::from_mins(10);
 
-/// A reclaim whose hold could not be written: the status alone remembers it.
+/// A reclaim whose hold could not be written, or is not shown yet: it stands in for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Latch {
     /// When the owner asked, to the millisecond that its hold will carry in `requestedAt`.
@@ -43,9 +43,19 @@ pub fn return_at(target: &Target, at: Timestamp) -> Option<Timestamp> {
     }
 }
 
-/// The latch, until its hold is there or its time is over.
+/// The latch, until its hold is there or its time is over. For a hold that was written the process remembers until it is
+/// shown: a new process lists all holds before it decides.
 pub fn latch(snapshot: &Snapshot) -> Option<Latch> {
-    let at = snapshot.status.timers.as_ref()?.reclaimed_at?;
+    let unshown = || stand_in(snapshot, snapshot.hold_written.as_ref()?.asked_at);
+    stored_latch(snapshot).or_else(unshown)
+}
+
+/// What the status remembers of it.
+pub fn stored_latch(snapshot: &Snapshot) -> Option<Latch> {
+    stand_in(snapshot, snapshot.status.timers.as_ref()?.reclaimed_at?)
+}
+
+fn stand_in(snapshot: &Snapshot, at: Timestamp) -> Option<Latch> {
     let has_hold = snapshot.holds.iter().any(|hold| hold.reclaimed_at().is_some_and(|asked| asked >= at));
     let until = return_at(&snapshot.target, at);
     let is_over = until.is_some_and(|until| until <= schedule_instant(snapshot));
@@ -73,7 +83,7 @@ pub fn to_latch(snapshot: &Snapshot, recorded: Option<&Recorded>) -> Option<Time
     match recorded {
         Some(Recorded { asked, failure: Some(_) }) => Some(asked.at),
         Some(Recorded { failure: None, .. }) => None,
-        None => latch(snapshot).map(|latch| latch.at),
+        None => stored_latch(snapshot).map(|latch| latch.at),
     }
 }
 

@@ -105,14 +105,15 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFail
         context.expectations.behind(&snapshot.object.uid, |cache| context.world.seen(&snapshot, raw, cache));
     // A watch of a workload cluster may stall for long: the management half does not wait for it.
     snapshot.is_node_behind = behind == [Cache::Node];
-    if context.world.memory.hold_tries.awaits(&snapshot.object.uid, &snapshot.holds) {
-        return Ok(Action::requeue(BEHIND));
-    }
+    confirm::recall_hold(context, &mut snapshot).await;
     let mut decision = decide(&snapshot);
     if let Ok(schedule) = &snapshot.target.schedule {
         context.metrics.evaluated(schedule.is_active(schedule_instant(&snapshot)));
     }
-    let waits = if snapshot.is_node_behind { decision.effects.is_empty() } else { !behind.is_empty() };
+    let is_hold_behind = snapshot.hold_written.as_ref().is_some_and(|hold| !hold.is_overdue);
+    // A stalled watch of Nodes or of holds delays nothing that can be done without it.
+    let may_go_on = snapshot.is_node_behind || behind.is_empty() && is_hold_behind;
+    let waits = if may_go_on { decision.effects.is_empty() } else { !behind.is_empty() };
     if waits {
         return Ok(Action::requeue(BEHIND));
     }

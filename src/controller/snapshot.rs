@@ -14,7 +14,7 @@ use crate::capi::version::Capi;
 use crate::controller::agent::{Agents, Written};
 use crate::controller::hold::Hold;
 use crate::controller::reclaim::request::Note;
-use crate::controller::reclaim::wish::Tried;
+use crate::controller::reclaim::wish::{Tried, Unshown};
 use crate::controller::target::Target;
 use crate::workload::Reach;
 use pods::Pods;
@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub holds: Vec<Hold>,
     /// How the last try to write a reclaim's hold failed, if it did, in this process.
     pub hold_tried: Option<Tried>,
+    /// The hold of a reclaim that was written in this process and is not among `holds` yet.
+    pub hold_written: Option<Unshown>,
     /// Its Cluster.
     pub cluster: Option<Cluster>,
     /// The Machine of its name, ours or not.

@@ -29,7 +29,10 @@ impl Apply<'_> {
     /// What became of the hold that is among the effects, if there is one.
     pub(super) async fn record(&self, effects: &[&Effect]) -> Option<Recorded> {
         let wish = effects.iter().find_map(|effect| effect.wish())?;
-        let failure = self.write_hold(wish).await;
+        let failure = match &wish.withheld {
+            Some(why) => Some(self.not_written(wish, why, true)),
+            None => self.write_hold(wish).await,
+        };
         let recorded = Recorded { asked: wish.asked.clone(), failure };
         if recorded.failure.is_some() {
             self.latch(&recorded).await;
@@ -39,14 +42,14 @@ impl Apply<'_> {
 
     /// Why it is not there, in words.
     async fn write_hold(&self, wish: &Wish) -> Option<String> {
-        let (uid, request) = (&self.snapshot.object.uid, &wish.asked.request);
         let api = self.objects(&machine_hold_resource());
         let params =
             PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
         let (why, was_answered) = match timeout(IN_TIME, api.create(&params, &wish.hold)).await {
             Ok(Ok(made)) => {
+                let (request, asked_at) = (&wish.asked.request, wish.asked.at);
                 tracing::info!(hold = made.metadata.name, request, "reclaimed: hold written");
-                self.hold_tries.written(uid, made.metadata.uid.unwrap_or_default());
+                self.hold_tries.written(&self.snapshot.object.uid, &made, asked_at);
                 return None;
             }
             Ok(Err(error)) => (words(&error), is_no(&error)),
@@ -54,12 +57,19 @@ impl Apply<'_> {
                 (format!("no answer from the API server within {} s", IN_TIME.as_secs_f32()), false)
             }
         };
+        Some(self.not_written(wish, &why, was_answered))
+    }
+
+    /// Notes and tells it, in words.
+    fn not_written(&self, wish: &Wish, why: &str, was_answered: bool) -> String {
+        let request = &wish.asked.request;
         let message = format!(
             "its MachineHold cannot be written: {why}; mend that, and until then the status stands in for it"
         );
         tracing::warn!(request, why, "reclaimed: hold not written; the machine leaves all the same");
+        let uid = &self.snapshot.object.uid;
         self.hold_tries.failed(uid, request, message.clone(), was_answered, observe::now());
-        Some(message)
+        message
     }
 
     /// Its failure is not the owner's matter either: the end of the pass writes the same once more.

@@ -95,6 +95,10 @@ fn by_latch(snapshot: &Snapshot, at: Timestamp) -> Option<Verdict> {
     let without = request.and_then(|request| wish::failed(snapshot, request));
     let without = without.map_or_else(String::new, |tried| format!("; {}", tried.message));
     let message = format!("reclaimed by its owner{seen}, {}{without}", until(snapshot, latch.until));
+    if let (None, Some(hold)) = (reclaim::stored_latch(snapshot), &snapshot.hold_written) {
+        let message = format!("{message}; its MachineHold {} is written and not shown yet", hold.name);
+        return Some(of_object(snapshot, DesiredState::Inactive, Rule::Reclaim, None, message));
+    }
     let path = Some("status.timers.reclaimedAt".to_owned());
     let object = &snapshot.object;
     let remedy = format!(

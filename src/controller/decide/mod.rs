@@ -26,7 +26,7 @@ use crate::controller::reclaim;
 use crate::controller::snapshot::{Child, Snapshot};
 use rule::Ruling;
 
-/// A Node that is not shown as we wrote it is looked at again.
+/// What is not shown as we wrote it, a Node or a hold, is looked at again.
 const NEXT_SIGHT: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
 
 /// What one concern wants.
@@ -76,8 +76,9 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
         plan.effects.retain(|effect| !needs_to_see_the_node(effect));
         plan.wake = plan.wake.or(snapshot.now.saturating_add(NEXT_SIGHT).ok());
     }
-    let latched = reclaim::latch(snapshot).map(|latch| latch.at);
+    let latched = reclaim::stored_latch(snapshot).map(|latch| latch.at);
     let retry = write_hold(snapshot, ruling.rule, &mut plan);
+    let unshown = snapshot.hold_written.as_ref().and_then(|_| snapshot.now.saturating_add(NEXT_SIGHT).ok());
     Decision {
         standing: plan.standing,
         effects: plan.effects,
@@ -87,7 +88,7 @@ pub fn decide(snapshot: &Snapshot) -> Decision {
         pods_of: plan.pods_of,
         taints: plan.taints,
         agent: AgentPlan { asks: agent::plan::asks(snapshot), ..plan.agent },
-        wake: plan.wake.or(retry).or(ruling.until).or(rule::next_look(snapshot)),
+        wake: plan.wake.or(retry).or(unshown).or(ruling.until).or(rule::next_look(snapshot)),
         ruling,
     }
 }

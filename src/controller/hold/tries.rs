@@ -1,15 +1,17 @@
-//! What became of the tries to write the holds of reclaims. In memory only: a new process tries each once at once, and has
-//! listed all holds before.
+//! What became of the tries to write the holds of reclaims. In memory only: a new process has listed all holds before,
+//! and waits out those tries of the one before it that it finds latched.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use kube::core::DynamicObject;
 use tokio::time::Instant;
 
 use crate::controller::hold::Hold;
-use crate::controller::reclaim::wish::Tried;
+use crate::controller::reclaim::wish::{Tried, Unshown};
 use crate::controller::retry::spread;
 
 /// Between tries: a quota, a webhook or a missing right is for a person to mend, who wants to see that it helped.
@@ -17,7 +19,7 @@ const REFUSED: (Duration, Duration) = (Duration::from_secs(2), Duration::from_se
 /// The server may still be at it: its own limit on a webhook is 30 s. A second try before would make a second hold.
 const UNANSWERED: Duration = Duration::from_secs(36);
 
-/// The watch shows a hold within milliseconds; after this it is broken, and waiting would not mend it.
+/// The watch shows a hold within milliseconds; after this it stalls, and the hold itself is asked for.
 const SHOWN: Duration = Duration::from_secs(5);
 
 /// Of all objects, by uid; clones are handles to the same.
@@ -28,15 +30,8 @@ pub struct HoldTries {
 
 #[derive(Debug)]
 enum Known {
-    Failed {
-        last: Tried,
-        tries: u32,
-    },
-    /// Uid of the hold, and until when it is waited for.
-    Written {
-        hold: String,
-        until: Instant,
-    },
+    Failed { last: Tried, tries: u32 },
+    Written { hold: Unshown, uid: String, until: Instant },
 }
 
 impl HoldTries {
@@ -48,25 +43,50 @@ impl HoldTries {
         }
     }
 
-    /// Notes a hold that was written.
-    pub fn written(&self, object: &str, hold: String) {
-        let until = now() + SHOWN;
-        self.lock().insert(object.to_owned(), Known::Written { hold, until });
+    /// Notes a hold that was written, for a reclaim that was asked for at an instant.
+    pub fn written(&self, object: &str, hold: &DynamicObject, asked_at: Timestamp) {
+        let uid = hold.uid().unwrap_or_default();
+        let hold = Unshown { name: hold.name_any(), asked_at, is_overdue: false };
+        self.lock().insert(object.to_owned(), Known::Written { hold, uid, until: now() + SHOWN });
     }
 
-    /// A hold was written that is not among those shown: without it the machine would be taken for one that may stay.
-    pub fn awaits(&self, object: &str, shown: &[Hold]) -> bool {
+    /// The hold that was written and is not among those shown: without it the machine would be taken for one that may
+    /// stay. However long the watch stalls, it is not forgotten; see [`HoldTries::gone`].
+    pub fn unshown(&self, object: &str, shown: &[Hold]) -> Option<Unshown> {
         let mut objects = self.lock();
-        let Some(Known::Written { hold, until }) = objects.get(object) else { return false };
-        let waits = now() < *until && !shown.iter().any(|seen| seen.uid == *hold);
-        if !waits {
+        let Some(Known::Written { hold, uid, until }) = objects.get(object) else { return None };
+        if shown.iter().any(|seen| seen.uid == *uid) {
             objects.remove(object);
+            return None;
         }
-        waits
+        Some(Unshown { is_overdue: now() >= *until, ..hold.clone() })
+    }
+
+    /// The hold that was written is no more: somebody deleted it before it was shown.
+    pub fn gone(&self, object: &str) {
+        self.lock().remove(object);
+    }
+
+    /// A latch that another process left: its create may still be at the server.
+    pub fn inherited(&self, object: &str, request: &str, now: Timestamp) -> Tried {
+        let message =
+            "its MachineHold may still be on its way from before a restart; if not, it is written then";
+        self.note(object, request, message.to_owned(), false, now)
     }
 
     /// Notes a failure. `was_answered`: the server said no, so the hold is not there.
     pub fn failed(&self, object: &str, request: &str, message: String, was_answered: bool, now: Timestamp) {
+        self.note(object, request, message, was_answered, now);
+    }
+
+    fn note(
+        &self,
+        object: &str,
+        request: &str,
+        message: String,
+        was_answered: bool,
+        now: Timestamp,
+    ) -> Tried {
         let mut objects = self.lock();
         let tries = match objects.get(object) {
             Some(Known::Failed { last, tries }) if last.request == request => tries.saturating_add(1),
@@ -77,7 +97,8 @@ impl HoldTries {
         let pause = if was_answered { spread(doubled) } else { UNANSWERED };
         let again_at = now.saturating_add(SignedDuration::try_from(pause).unwrap_or_default()).unwrap_or(now);
         let last = Tried { request: request.to_owned(), message, again_at };
-        objects.insert(object.to_owned(), Known::Failed { last, tries });
+        objects.insert(object.to_owned(), Known::Failed { last: last.clone(), tries });
+        last
     }
 
     /// Forgets objects that are gone, however they went.
@@ -114,12 +135,38 @@ mod tests {
     }
 
     #[test]
-    fn a_hold_that_was_written_is_waited_for_until_it_is_shown() {
-        let tries = HoldTries::default();
-        assert!(!tries.awaits("sm", &[]));
-        tries.written("sm", "uid".to_owned());
-        assert!(tries.awaits("sm", &[]));
-        assert!(!tries.awaits("another", &[]));
-        assert_eq!(tries.of("sm"), None);
+    fn a_latch_of_the_process_before_is_not_answered_with_a_second_create_while_the_first_may_come() {
+        let (tries, now) = (HoldTries::default(), Timestamp::UNIX_EPOCH);
+        let unknown = tries.inherited("sm", "a", now);
+        assert!(unknown.again_at.duration_since(now).as_secs() > 30, "a webhook may take 30 s");
+        assert_eq!(tries.of("sm"), Some(unknown));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hold_that_was_written_is_remembered_until_it_is_shown_or_gone() {
+        let (tries, asked_at) = (HoldTries::default(), Timestamp::UNIX_EPOCH);
+        let stored = |uid: &str| -> DynamicObject {
+            serde_json::from_value(serde_json::json!({
+                "apiVersion": "5spot.finos.org/v1alpha1", "kind": "MachineHold",
+                "metadata": {"namespace": "lab", "name": "h", "uid": uid},
+                "spec": {"scheduledMachine": "sm", "state": "Inactive", "reason": "a test"},
+            }))
+            .unwrap()
+        };
+        assert_eq!(tries.unshown("sm", &[]), None);
+        tries.written("sm", &stored("uid"), asked_at);
+        let hold = Unshown { name: "h".to_owned(), asked_at, is_overdue: false };
+        assert_eq!(tries.unshown("sm", &[]), Some(hold.clone()));
+        assert_eq!((tries.unshown("another", &[]), tries.of("sm")), (None, None));
+        // As long as a dead connection goes unnoticed.
+        tokio::time::advance(Duration::from_secs(65)).await;
+        let other = crate::controller::hold::Entry::read(&stored("other")).content.unwrap().1;
+        assert_eq!(tries.unshown("sm", &[other]), Some(Unshown { is_overdue: true, ..hold }));
+        let shown = crate::controller::hold::Entry::read(&stored("uid")).content.unwrap().1;
+        assert_eq!(tries.unshown("sm", &[shown]), None);
+        assert_eq!(tries.unshown("sm", &[]), None, "for good");
+        tries.written("sm", &stored("uid"), asked_at);
+        tries.gone("sm");
+        assert_eq!(tries.unshown("sm", &[]), None);
     }
 }

@@ -36,7 +36,8 @@ pub struct Note {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// When: as it was written, to the millisecond. The moment at which it was first seen stands in for a time that
-    /// cannot be read, that is yet to come, or that is so long ago that the machine would be back already.
+    /// cannot be read, that is yet to come, or that is so long ago that the machine would be back already, or was not
+    /// there, or was reclaimed again since.
     pub at: Timestamp,
     /// What tells it from every other: the Node's uid and the time as it was written.
     pub request: String,
@@ -116,10 +117,12 @@ fn standing(snapshot: &Snapshot) -> Option<(&Machine, &Node, &Note)> {
 
 /// Written for an earlier Machine on this Node. On a Node that came after the Machine nothing is; so a slow clock there
 /// keeps no owner waiting.
+/// Beside the marks of an eject it is one that we began to answer, for a Machine that `clusterctl move` has made anew.
 fn is_older(machine: &Machine, node: &Node, at: Option<Timestamp>) -> bool {
+    let is_marked = node.unschedulable && node.taints.iter().any(|taint| taint.key == names::TAINT_EJECTING);
     let before_it = |at: Option<Timestamp>| at.zip(machine.created_at).is_some_and(|(at, made)| at < made);
     let is_node_older = node.created_at.is_none() || before_it(node.created_at);
-    is_node_older && before_it(at)
+    is_node_older && before_it(at) && !is_marked
 }
 
 /// As long as nothing more lasting says so it is the decision that remembers: under a pause of Cluster API, say.
@@ -144,8 +147,12 @@ pub fn news(snapshot: &Snapshot) -> Option<Asked> {
     }
     let time = written.time(snapshot.now);
     let until = |at: Timestamp| return_at(&snapshot.target, at);
+    let known = snapshot.status.reclaim.as_ref();
+    let is_before_all = |at: Timestamp| {
+        machine.created_at.is_some_and(|made| at < made) || known.is_some_and(|known| at <= known.at)
+    };
     let at = time
-        .filter(|at| until(*at).is_none_or(|until| until > now))
+        .filter(|at| until(*at).is_none_or(|until| until > now) && !is_before_all(*at))
         .unwrap_or_else(|| first_seen(snapshot, node));
     let matched = written.reason.strip_prefix(MATCHED).unwrap_or(&written.reason).trim();
     let asked = Asked {
@@ -157,7 +164,6 @@ pub fn news(snapshot: &Snapshot) -> Option<Asked> {
         is_late: until(at).is_some_and(|until| until <= now),
         is_timed: time.is_some(),
     };
-    let known = snapshot.status.reclaim.as_ref();
     let is_remembered = known.is_some_and(|known| {
         known.request.as_ref() == Some(&asked.request) || time.is_some_and(|at| known.recent.contains(&at))
     });

@@ -24,6 +24,19 @@ pub struct Wish {
     pub asked: Asked,
     /// A MachineHold.
     pub hold: Box<DynamicObject>,
+    /// Why it must not be made now, though it is wanted: it counts as one that could not be written.
+    pub withheld: Option<String>,
+}
+
+/// A hold that this process wrote and no watch has shown yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unshown {
+    /// Its name.
+    pub name: String,
+    /// When the owner asked.
+    pub asked_at: Timestamp,
+    /// It should have been shown long since.
+    pub is_overdue: bool,
 }
 
 /// How the last try to write a reclaim's hold failed.
@@ -46,12 +59,14 @@ pub fn failed<'a>(snapshot: &'a Snapshot, request: &str) -> Option<&'a Tried> {
 pub fn due(snapshot: &Snapshot, rule: Rule) -> (Option<Wish>, Option<Timestamp>) {
     // It would go with its object.
     let is_ending = matches!(rule, Rule::Deletion | Rule::ClusterDeleting);
-    let asked = request::latched(snapshot).or_else(|| request::news(snapshot)).filter(|_| !is_ending);
+    let is_written = snapshot.hold_written.is_some();
+    let asked = request::latched(snapshot).or_else(|| request::news(snapshot));
+    let asked = asked.filter(|_| !is_ending && !is_written);
     let Some(asked) = asked else { return (None, None) };
     let again_at = failed(snapshot, &asked.request).map(|tried| tried.again_at);
     match again_at.filter(|at| *at > snapshot.now) {
         Some(at) => (None, Some(at)),
-        None => (Some(Wish { hold: Box::new(hold(snapshot, &asked)), asked }), None),
+        None => (Some(Wish { hold: Box::new(hold(snapshot, &asked)), asked, withheld: None }), None),
     }
 }
 

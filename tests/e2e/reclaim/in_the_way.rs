@@ -94,20 +94,60 @@ async fn a_hold_whose_making_was_not_heard_of_is_found_and_no_second_one_made() 
 }
 
 #[tokio::test]
-async fn a_name_that_somebody_squats_is_in_nobodys_way() {
-    let yard = Yard::lent("reclaim-squatted", json!({"reclaim": {"returnAfter": "Never"}})).await;
-    let resource = crate::harness::provider::kind("5spot.finos.org", "v1alpha1", "MachineHold");
-    for name in [format!("{}-reclaim", yard.name), format!("{}-reclaim-", yard.name)] {
-        let name = name.trim_end_matches('-').to_owned();
-        let spec = json!({"scheduledMachine": "nobody", "state": "NoNew", "reason": "in the way"});
-        let object =
-            json!({"metadata": {"name": format!("{name}-{}", yard.all_holds().await.len())}, "spec": spec});
-        yard.world.tenant.create(&resource, object).await;
-    }
+async fn a_name_that_is_taken_keeps_nobody_waiting_and_makes_no_second_hold() {
+    let (yard, proxy) = lent_through("reclaim-taken").await;
+    let body = status_body(409, "AlreadyExists", "machineholds \"x\" already exists");
+    proxy.answer(1, 409, body, makes_a_hold);
     let asked = yard.reclaim("java").await;
     yard.deleted_in_time(asked).await;
     let hold = yard.reclaimed().await;
     assert!(hold.name_any().starts_with(&format!("{}-reclaim-", yard.name)));
+    yard.until("unlatched", |sm| sm.data["status"].get("timers").is_none()).await;
+    assert_eq!((proxy.unanswered(), yard.all_holds().await.len()), (0, 1));
+}
+
+/// The look before a hold is made; the watch asks in another way.
+fn looks_for_holds(entry: &Entry) -> bool {
+    entry.method == Method::GET
+        && entry.path.contains("/machineholds")
+        && entry.path.contains("labelSelector=")
+        && !entry.path.contains("watch=")
+}
+
+async fn is_away_and_held_once_it_may_be(yard: &Yard, asked: Timestamp, stands: &AtomicBool) {
+    yard.deleted_in_time(asked).await;
+    yard.until_machine_gone().await;
+    let off = yard.world.until_settled(&yard.name, "Disabled").await;
+    assert!(off.data["status"]["timers"]["reclaimedAt"].is_string(), "{:#}", off.data["status"]);
+    let message = off.data["status"]["message"].as_str().unwrap();
+    assert!(message.contains("whether there is one already cannot be seen"), "{message}");
+    assert!(yard.all_holds().await.is_empty());
+    stands.store(false, Ordering::Relaxed);
+    yard.reclaimed().await;
+    yard.until("unlatched", |sm| sm.data["status"].get("timers").is_none()).await;
+    assert_eq!(yard.all_holds().await.len(), 1);
+}
+
+#[tokio::test]
+async fn holds_that_may_not_be_listed_keep_no_owner_waiting() {
+    let (yard, proxy) = lent_through("reclaim-unlisted").await;
+    let refuses = Arc::new(AtomicBool::new(true));
+    let still = refuses.clone();
+    let body = status_body(403, "Forbidden", "machineholds is forbidden");
+    proxy.answer(1000, 403, body, move |entry| looks_for_holds(entry) && still.load(Ordering::Relaxed));
+    let asked = yard.reclaim("java").await;
+    is_away_and_held_once_it_may_be(&yard, asked, &refuses).await;
+}
+
+#[tokio::test]
+async fn a_list_of_holds_that_hangs_keeps_no_owner_waiting() {
+    let (yard, proxy) = lent_through("reclaim-list-hung").await;
+    let hangs = Arc::new(AtomicBool::new(true));
+    let still = hangs.clone();
+    proxy
+        .delay(Duration::from_secs(20), move |entry| looks_for_holds(entry) && still.load(Ordering::Relaxed));
+    let asked = yard.reclaim("java").await;
+    is_away_and_held_once_it_may_be(&yard, asked, &hangs).await;
 }
 
 #[tokio::test]

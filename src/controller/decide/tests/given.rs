@@ -129,6 +129,7 @@ pub(super) fn given() -> Given {
         holds_unread: None,
         holds: vec![],
         hold_tried: None,
+        hold_written: None,
         agents: None,
         agent_written: Written::default(),
         cluster: Some(Cluster {

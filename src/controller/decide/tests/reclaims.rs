@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Taint;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
@@ -14,7 +15,7 @@ use crate::controller::decide::rule::ruling;
 use crate::controller::hold::{Entry, Hold};
 use crate::controller::reclaim::rapid;
 use crate::controller::reclaim::request::Note;
-use crate::controller::reclaim::wish::{Tried, Wish};
+use crate::controller::reclaim::wish::{Tried, Unshown, Wish};
 use crate::controller::report::{Recorded, Report};
 use crate::controller::status::derive;
 use DesiredState::{Active, Inactive};
@@ -224,6 +225,62 @@ fn what_was_neither_written_nor_remembered_is_remembered_by_the_next_pass() {
     assert_eq!(given.effects(), ["patch_machine", "delete_machine", "eject_node"]);
     let timers = given.status().timers.unwrap();
     assert_eq!(timers.reclaimed_at, Some(t("2026-11-02T09:59:59.25Z")));
+}
+
+#[test]
+fn a_hold_that_is_written_and_not_shown_keeps_the_machine_away_and_is_not_written_again() {
+    let status = recorded(java(), None).s.status;
+    let unshown = java().with(|s| {
+        s.status = status;
+        let asked_at = t("2026-11-02T09:59:59.25Z");
+        s.hold_written = Some(Unshown { name: "r".to_owned(), asked_at, is_overdue: true });
+    });
+    // The DELETE may have failed.
+    assert_eq!(unshown.effects(), ["patch_machine", "delete_machine", "eject_node"]);
+    assert_eq!(unshown.decide().wake.after(t("10:00")).unwrap().as_secs(), 1);
+    let killed = unshown.clone().edit("/killSwitch", json!(true));
+    assert_eq!(killed.effects(), ["patch_machine", "delete_machine", "eject_node"]);
+    let gone = unshown.gone().at("10:05").passed();
+    assert_eq!(gone.s.status.timers, None, "it is there: nothing to be latched");
+    assert_eq!(gone.standing(), stands(Phase::Disabled, "True", "Reclaimed"));
+    let message = gone.s.status.message.as_ref().unwrap();
+    assert!(message.contains("MachineHold r is written and not shown yet"), "{message}");
+    assert!(gone.effects().is_empty());
+    assert_eq!(ruling(&gone.with(|s| s.hold_written = None).s).rule, Rule::Window);
+}
+
+#[test]
+fn a_request_that_was_being_answered_is_not_older_than_a_machine_that_was_moved() {
+    let moved = java().with(|s| {
+        s.machine.as_mut().unwrap().created_at = Some(t("10:00"));
+        let node = s.node.as_mut().unwrap();
+        node.created_at = Some(t("08:00"));
+        node.unschedulable = true;
+        node.taints = vec![Taint { key: names::TAINT_EJECTING.to_owned(), ..Taint::default() }];
+    });
+    assert_eq!(moved.effects(), ["write_hold", "patch_machine", "delete_machine"]);
+    assert_eq!(wish(&moved).unwrap().asked.at, t("10:00"));
+}
+
+#[test]
+fn a_time_before_the_machine_or_before_the_last_reclaim_counts_from_when_it_was_first_seen() {
+    let never = || asked("java", "2026-11-02T09:30:00Z").set("/reclaim", json!({"returnAfter": "Never"}));
+    assert_eq!(wish(&never()).unwrap().asked.at, t("09:30"));
+    let reclaim = ReclaimStatus {
+        at: t("09:45"),
+        node: None,
+        matched: None,
+        request: None,
+        last_24h: Some(1),
+        recent: vec![t("09:45")],
+    };
+    let repeated = never().with(|s| s.status.reclaim = Some(reclaim));
+    let held = recorded(repeated, None);
+    assert_eq!(held.s.status.reclaim.as_ref().unwrap().at, t("10:00"));
+    assert_eq!(held.s.status.reclaim.as_ref().unwrap().last_24h, Some(2), "told as one of its own");
+    let made = never().with(|s| s.machine.as_mut().unwrap().created_at = Some(t("09:40")));
+    let made = made.with(|s| s.node.as_mut().unwrap().created_at = Some(t("09:41")));
+    assert_eq!(wish(&made).unwrap().asked.at, t("10:00"));
 }
 
 #[test]

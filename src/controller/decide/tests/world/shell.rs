@@ -85,6 +85,7 @@ impl World {
             holds_unread: None,
             holds: shown.holds.clone(),
             hold_tried: self.reclaims.tried.clone(),
+            hold_written: None,
             agents: None,
             agent_written: Written::default(),
             cluster: cluster.cloned(),
