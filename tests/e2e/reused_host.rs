@@ -78,8 +78,10 @@ async fn is_lent_on(world: &World, day: &str, host: &str, secret: &str) {
     world.create(&night, json!({"infrastructureSpec": {"spec": on(world, host)}})).await;
     let active = world.until_settled(&night, "Active").await;
     assert_eq!(active.data["status"]["nodeRef"]["name"], host);
-    let node = world.nodes().get(host).await.unwrap();
-    assert_eq!(node.annotations()["cluster.x-k8s.io/machine"], night);
+    let node = eventually(&world.nodes(), host, "marked by Cluster API", PATIENCE, |node| {
+        node.annotations().get("cluster.x-k8s.io/machine") == Some(&night)
+    })
+    .await;
 
     tenant.put_kubeconfig(secret, &narrow_kubeconfig(tenant, &world.user)).await;
     world
