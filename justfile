@@ -60,3 +60,7 @@ bench-detect:
 # The election, model-checked with one fault more than `cargo test` has: five million states and more, minutes.
 election-proof:
     ELECTION_PROOF=whole cargo test --test leadership -- --nocapture
+
+# Fifty times the leader ends while machines come and go, every other time by SIGKILL; a quarter of an hour.
+rollovers:
+    ROLLOVERS=50 cargo test --test e2e rollovers -- --nocapture

@@ -10,9 +10,13 @@ use fivespot::agent::{self, oneshot, rules};
 use fivespot::api::crd;
 use fivespot::api::names::AGENT;
 use fivespot::cli::{self, Call, CrdFormat, Typed};
-use fivespot::config::{AgentTask, ControllerConfig};
+use fivespot::config::{AgentTask, ControllerConfig, Election};
 use fivespot::controller::census::Census;
 use fivespot::controller::{self, Instruments, Settings, about};
+use fivespot::leadership::candidate::Terms;
+use fivespot::leadership::duties::Duties;
+use fivespot::leadership::elector::{Elector, holder};
+use fivespot::leadership::fence::FenceLayer;
 use fivespot::runtime::{StopSignals, Tasks};
 use fivespot::telemetry::admin::{self, Port, Purpose};
 use fivespot::telemetry::answers::Answers;
@@ -21,7 +25,7 @@ use fivespot::telemetry::metrics::{Calls, ControllerMetrics, Registry};
 use fivespot::{config, telemetry};
 use http::HeaderValue;
 use http::header::USER_AGENT;
-use kube::Client;
+use kube::Api;
 use kube::client::ClientBuilder;
 use tokio::sync::watch;
 
@@ -68,11 +72,14 @@ async fn serve(config: ControllerConfig) -> Result<(), Failure> {
     let (mut registry, health) = (Registry::default(), Health::default());
     let instance_id = config.shard.id.to_string();
     let metrics = ControllerMetrics::register(&mut registry, env!("CARGO_PKG_VERSION"), &instance_id);
-    // Whoever is alone leads.
-    metrics.set_leader(true);
     let calls = Calls::register(&mut registry);
     let answers = Answers::default();
-    let client = client(&calls.noting(answers.clone())).await?;
+    let calls_noted = calls.noting(answers.clone());
+    let client =
+        ClientBuilder::try_from(connection().await?)?.with_layer(&calls_noted).with_layer(&FenceLayer);
+    let mut tasks = Tasks::new(health.clone());
+    let (tell_end, nothing_is_written) = watch::channel(());
+    let duties = stand(&config, &calls, &metrics, &mut tasks, nothing_is_written).await?;
     let settings = Settings {
         namespace: config.watch_namespace,
         allowed_groups: config.allowed_groups,
@@ -80,19 +87,19 @@ async fn serve(config: ControllerConfig) -> Result<(), Failure> {
         instance: config.instance,
     };
     let (stopping, mut intake_end) = watch::channel(false);
-    let mut tasks = Tasks::new(health.clone());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = settings.namespace, "controller starts");
     let instruments = Instruments { metrics, calls, health: health.clone() };
-    let world = controller::start(client, &settings, instruments, &mut tasks, async move {
+    let stop = async move {
         // An error means that the sender is gone, and with it the process.
         let _ = intake_end.wait_for(|stop| *stop).await;
-    });
+    };
+    let world = controller::start(client.build(), &settings, instruments, duties.clone(), &mut tasks, stop);
     Census::of(&world).register(&mut registry);
     health.needs("API server", {
         let answers = answers.clone();
         move || answers.lately()
     });
-    let about = move || about::status(&world, &answers, &settings.instance);
+    let about = move || about::status(&world, &duties, &answers, &settings.instance);
     let sites = vec![
         (ports.0, admin::metrics_site(Arc::new(registry))),
         (ports.1, admin::health_site(health.clone(), about)),
@@ -107,19 +114,55 @@ async fn serve(config: ControllerConfig) -> Result<(), Failure> {
     stopping.send_replace(true);
     tokio::select! {
         () = signals.next() => return Err("stopped by a second signal".into()),
-        () = tasks.wind_down("passes") => {}
+        () = tasks.wind_down("passes", || drop(tell_end)) => {}
     }
     tracing::info!("stopped");
     Ok(())
 }
 
-async fn client(calls: &Calls) -> Result<Client, Failure> {
+/// What this replica acts on. If it is to be elected, it stands for its Lease from now on, and lets it go once
+/// `nothing_is_written` any more.
+async fn stand(
+    config: &ControllerConfig,
+    calls: &Calls,
+    metrics: &ControllerMetrics,
+    tasks: &mut Tasks,
+    mut nothing_is_written: watch::Receiver<()>,
+) -> Result<Duties, Failure> {
+    if !config.is_elected {
+        let duties = Duties::shard(config.shard.id, config.shard.count);
+        metrics.set_shards(1, usize::from(config.shard.count));
+        return Ok(duties);
+    }
+    let Election { lease_name, lease_namespace, duration, renew_deadline, retry_period } = &config.election;
+    let terms = Terms { duration: *duration, renew_deadline: *renew_deadline, retry_period: *retry_period };
+    let client = ClientBuilder::try_from(connection().await?)?.with_layer(calls).build();
+    let leases = Api::namespaced(client, lease_namespace);
+    let elector = Elector::new(leases, lease_name.clone(), holder(config.pod.as_deref()), terms);
+    let duties = Duties::elected([elector.proof()]);
+    metrics.set_shards(0, 1);
+    let (metrics, told) = (metrics.clone(), duties.clone());
+    let stop = async move {
+        // Only ever an error: the other end is dropped.
+        let _ = nothing_is_written.changed().await;
+    };
+    tasks.spawn_lasting(
+        "leader election",
+        elector.run(stop, move |leads| {
+            metrics.set_shards(usize::from(leads), 1);
+            told.tell();
+        }),
+    );
+    Ok(duties)
+}
+
+async fn connection() -> Result<kube::Config, Failure> {
     let mut config = kube::Config::infer().await?;
     // kube's own retries can keep one call for minutes; ours are per object and seen in its status.
     config.default_retry = false;
     // kube names no agent of its own; in an audit log we want to be found.
     config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
-    Ok(ClientBuilder::try_from(config)?.with_layer(calls).build())
+    Ok(config)
 }
 
 fn run_agent(typed: &Typed) -> ExitCode {

@@ -14,9 +14,14 @@ use crate::telemetry::health::Health;
 /// Between the first signal and the end: what is in flight may finish or is abandoned.
 pub const SHUTDOWN: Duration = Duration::from_secs(5);
 
+/// What outlives the others at the end, to let go what others wait for, may take so long.
+pub const LETTING_GO: Duration = Duration::from_secs(2);
+
 /// Everything that runs beside `main`. Each task shows that it is polled.
 pub struct Tasks {
     set: JoinSet<Cow<'static, str>>,
+    /// These go on until all others have ended.
+    lasting: JoinSet<Cow<'static, str>>,
     health: Health,
 }
 
@@ -34,7 +39,7 @@ pub enum TaskEnd {
 impl Tasks {
     /// None yet.
     pub fn new(health: Health) -> Self {
-        Self { set: JoinSet::new(), health }
+        Self { set: JoinSet::new(), lasting: JoinSet::new(), health }
     }
 
     /// Adds a task that is to run until shutdown.
@@ -44,24 +49,35 @@ impl Tasks {
         task: impl Future<Output = ()> + Send + 'static,
     ) {
         let name = name.into();
-        let watched = self.health.clone().watched(name.clone(), task);
-        self.set.spawn(async move {
-            watched.await;
-            name
-        });
+        self.set.spawn(watched(&self.health, name, task));
+    }
+
+    /// Adds one that is to run until all others have ended.
+    pub fn spawn_lasting(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let name = name.into();
+        self.lasting.spawn(watched(&self.health, name, task));
     }
 
     /// Waits for the first end of any task.
     pub async fn first_end(&mut self) -> TaskEnd {
-        match self.set.join_next().await {
-            Some(Ok(name)) => TaskEnd::Ended(name.into_owned()),
-            Some(Err(error)) => TaskEnd::Panicked(error.to_string()),
-            None => TaskEnd::Ended("all".to_owned()),
+        let end = tokio::select! {
+            Some(end) = self.set.join_next() => end,
+            Some(end) = self.lasting.join_next() => end,
+            else => return TaskEnd::Ended("all".to_owned()),
+        };
+        match end {
+            Ok(name) => TaskEnd::Ended(name.into_owned()),
+            Err(error) => TaskEnd::Panicked(error.to_string()),
         }
     }
 
-    /// Waits until the task of that name has ended, at most [`SHUTDOWN`]; then stops all others.
-    pub async fn wind_down(mut self, last: &str) {
+    /// Waits until the task of that name has ended, at most [`SHUTDOWN`]; then stops all others, and when nothing is done
+    /// any more tells those that last, by `all_ended`, and waits for them, at most [`LETTING_GO`].
+    pub async fn wind_down(mut self, last: &str, all_ended: impl FnOnce()) {
         let ended = async {
             while let Some(end) = self.set.join_next().await {
                 if end.is_ok_and(|name| name == last) {
@@ -73,6 +89,24 @@ impl Tasks {
             tracing::warn!(seconds = SHUTDOWN.as_secs(), "abandoned what was still in flight");
         }
         self.set.shutdown().await;
+        all_ended();
+        let let_go = async { while self.lasting.join_next().await.is_some() {} };
+        if tokio::time::timeout(LETTING_GO, let_go).await.is_err() {
+            tracing::warn!(seconds = LETTING_GO.as_secs(), "not everything could be let go");
+        }
+        self.lasting.shutdown().await;
+    }
+}
+
+fn watched(
+    health: &Health,
+    name: Cow<'static, str>,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = Cow<'static, str>> + Send + 'static {
+    let watched = health.clone().watched(name.clone(), task);
+    async move {
+        watched.await;
+        name
     }
 }
 

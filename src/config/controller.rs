@@ -37,8 +37,10 @@ pub struct ControllerConfig {
     pub allowed_groups: Vec<String>,
     /// Machines made at one time; of those that wait the highest `priority` goes first.
     pub concurrent_creates: u16,
-    /// Name of this replica: in our Events, and the first half of a Lease's holder.
+    /// Name of this replica in our Events.
     pub instance: String,
+    /// Name of the pod, where somebody tells it: the first half of a Lease's holder.
+    pub pod: Option<String>,
     /// Which part of all objects is ours.
     pub shard: Shard,
     /// Only one replica acts at a time.
@@ -78,7 +80,7 @@ impl ControllerConfig {
         let all_or_label = |text: &str| (text.is_empty() || is_label(text)).then(|| not_empty(text));
         let watch_namespace = values.read("watch-namespace", LABEL, all_or_label)?;
         let subdomain = |text: &str| is_subdomain(text).then(|| text.to_owned());
-        let instance = values.read("pod-name", SUBDOMAIN, subdomain)?;
+        let pod = values.read("pod-name", SUBDOMAIN, subdomain)?.map(|(name, _)| name);
         let fix = "API groups like infrastructure.cluster.x-k8s.io, comma separated";
         let extra = values.read("allowed-api-groups", fix, groups)?;
         let config = Self {
@@ -92,7 +94,8 @@ impl ControllerConfig {
                 .chain(extra.map(|(groups, _)| groups).unwrap_or_default())
                 .collect(),
             concurrent_creates: values.number("max-concurrent-creates", 1, MOST_CONCURRENT_CREATES)?.0,
-            instance: instance.map_or_else(|| NAMELESS.to_owned(), |(name, _)| name),
+            instance: pod.clone().unwrap_or_else(|| NAMELESS.to_owned()),
+            pod,
             shard: shard(values)?,
             is_elected: values.switch("enable-leader-election")?.0,
             election: election(values)?,
@@ -142,16 +145,12 @@ fn election(values: &Values) -> Result<Election, ConfigError> {
     Ok(Election { lease_name, lease_namespace, duration, renew_deadline, retry_period })
 }
 
-/// Two replicas that both believe to be alone would fight over every machine: what cannot be kept yet is refused.
+/// What this version cannot do is refused.
 fn not_yet(values: &Values, config: &ControllerConfig) -> Result<(), ConfigError> {
-    let asked = if config.is_elected {
-        "enable-leader-election"
-    } else if config.shard.count > 1 {
-        "instance-count"
-    } else {
+    if config.shard.count == 1 || !config.is_elected {
         return Ok(());
-    };
-    let fix = "this version runs as one replica that does everything; leave this unset";
-    let given = values.given(asked).ok_or(ConfigError::Missing { name: asked })?;
-    Err(ConfigError::Value { given, fix: fix.to_owned() })
+    }
+    let given = |name| values.given(name).ok_or(ConfigError::Missing { name });
+    let both = (given("instance-count")?, given("enable-leader-election")?).into();
+    Err(ConfigError::Together { both, fix: "shards without election, or an election of one for all" })
 }

@@ -5,14 +5,16 @@ use serde_json::{Value, json};
 use crate::capi::core::CoreView;
 use crate::controller::census::word;
 use crate::controller::observe::World;
+use crate::leadership::duties::Duties;
 use crate::telemetry::answers::Answers;
 use crate::workload::Reach;
 
 /// More workload clusters than this are not listed one by one.
 const MOST_CLUSTERS: usize = 200;
 
-/// Caches, workload clusters (those in trouble first, and why), and when the API server was last heard.
-pub fn status(world: &World, answers: &Answers, instance: &str) -> Value {
+/// Whether it acts, caches, workload clusters (those in trouble first, and why), and when the API server was last heard.
+pub fn status(world: &World, duties: &Duties, answers: &Answers, instance: &str) -> Value {
+    let (shards, acts_on) = duties.held();
     let (capi, machines) = match world.core.view() {
         CoreView::Resolving => (json!({"state": "resolving"}), None),
         CoreView::NotServed(why) | CoreView::Unspoken(why) => {
@@ -24,6 +26,7 @@ pub fn status(world: &World, answers: &Answers, instance: &str) -> Value {
     };
     json!({
         "instance": instance,
+        "leadership": {"elected": duties.is_elected(), "shards": shards, "actsOn": acts_on},
         "apiServer": {
             "lastAnswerSecondsAgo": answers.age().map(|age| age.as_secs()),
             "trouble": answers.lately().err(),

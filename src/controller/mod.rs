@@ -29,6 +29,7 @@ pub mod report;
 pub mod retry;
 pub mod snapshot;
 pub mod status;
+mod succession;
 pub mod target;
 mod tell;
 pub mod turn;
@@ -49,6 +50,7 @@ use tokio::sync::mpsc;
 
 use crate::capi::core::{Core, CoreNotice};
 use crate::capi::kinds::Kinds;
+use crate::leadership::duties::Duties;
 use crate::runtime::Tasks;
 use crate::telemetry::health::{Awaited, Health, Pulse};
 use crate::telemetry::metrics::{Calls, ControllerMetrics};
@@ -99,12 +101,13 @@ pub struct Instruments {
     pub health: Health,
 }
 
-/// Adds everything that the controller does to `tasks`. `stop` ends the intake of new passes. Returns the caches, to be
-/// looked at.
+/// Adds everything that the controller does to `tasks`; it writes for those objects alone that `duties` let it act on.
+/// `stop` ends the intake of new passes. Returns the caches, to be looked at.
 pub fn start(
     client: Client,
     settings: &Settings,
     instruments: Instruments,
+    duties: Duties,
     tasks: &mut Tasks,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> World {
@@ -146,9 +149,10 @@ pub fn start(
         scheduled_machines: world.scheduled_machines.clone(),
         expectations: expect::Expectations::default(),
         backoff: backoff.clone(),
+        duties: duties.clone(),
     });
     watches.spawn_holds(tasks, stored_holds);
-    let complete = Complete::awaited(&health);
+    let (complete, changes) = (Complete::awaited(&health), duties.changes());
     let context = Arc::new(Context {
         client,
         world: world.clone(),
@@ -158,8 +162,10 @@ pub fn start(
         instance: settings.instance.clone(),
         metrics,
         health,
+        duties,
     });
     let stop = stop.shared();
+    tasks.spawn("succession", succession::follow(context.clone(), waker, changes));
     tasks.spawn("tidy", tidy(context.clone(), hold_context.clone()));
     tasks.spawn("passes over holds", hold_passes(hold_context, hold_received, stop.clone()));
     let concurrency = settings.concurrent_creates.saturating_add(OTHER_PASSES);
@@ -314,12 +320,7 @@ async fn passes(
         is_complete = complete.of(world) => if !is_complete { return },
     }
     tracing::info!("caches complete, deciding begins");
-    // Whoever is due already is known before the first is asked: after an outage too the order is that of priorities.
-    for raw in world.scheduled_machines.state() {
-        if let Some(snapshot) = world.snapshot(&raw, observe::now()) {
-            context.turns.foresee(&snapshot, &decide::decide(&snapshot));
-        }
-    }
+    succession::foresee(&context);
     let keys = beating(received, context.health.pulse("queue of passes", STALLED));
     let objects = context.world.scheduled_machines.clone();
     // Our own adapter feeds the store and the keys; the controller's own trigger stays silent, and so no error of a

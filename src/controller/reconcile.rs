@@ -23,6 +23,7 @@ use crate::controller::retry::{Backoff, spread};
 use crate::controller::snapshot::Snapshot;
 use crate::controller::tell::{released, write_status};
 use crate::controller::turn::{MOMENT, NET, Permit, Turn, Turns};
+use crate::leadership::duties::{Duties, Standing};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::ControllerMetrics;
 use crate::workload::{Asker, ConnectionKey};
@@ -50,18 +51,34 @@ pub struct Context {
     pub metrics: ControllerMetrics,
     /// Where a pass that hangs is seen.
     pub health: Health,
+    /// Which objects are ours to act on, now.
+    pub duties: Duties,
 }
 
-/// One pass over one ScheduledMachine.
+/// One pass over one ScheduledMachine, if it is ours to act on. One that stops being so ends the pass with its next write,
+/// and is no failure; whoever acts on it next looks at it by itself.
 ///
 /// # Errors
 /// What kept the pass from ending; [`error_policy`] says when the next one comes.
 pub async fn reconcile(raw: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, PassFailed> {
     let (namespace, name) = (raw.namespace().unwrap_or_default(), raw.name_any());
+    let claim = match context.duties.over(&namespace, &name) {
+        Standing::Acts(claim) => claim,
+        Standing::StandsBy => {
+            // Whoever follows finds the connections open.
+            drop(context.world.snapshot(&raw, observe::now()));
+            return Ok(Action::await_change());
+        }
+        Standing::Never => return Ok(Action::await_change()),
+    };
     let _alive = context.health.pulse(format!("pass over {namespace}/{name}"), LONGEST);
     let span = tracing::info_span!("reconcile", namespace, name);
     let timer = context.metrics.begin(observe::phase(&raw));
-    let outcome = pass(&raw, &context).instrument(span).await;
+    let outcome = Box::pin(claim.cover(pass(&raw, &context).instrument(span))).await;
+    if outcome.is_err() && !claim.holds() {
+        tracing::info!(namespace, name, "pass given up: another replica may act now");
+        return Ok(Action::await_change());
+    }
     match &outcome {
         Err(PassFailed { error, .. }) if error.class() != Class::Conflict => timer.failed(error.fault()),
         Ok(_) | Err(_) => timer.ended(),

@@ -1,7 +1,8 @@
 //! The right to write: proven by a Lease, or given once and for all where nobody is elected.
 //!
 //! A claim is read from the clock each time it is asked, so that whoever was stopped, starved or asleep learns at its next
-//! write that its time is over, and not when a task gets round to saying so.
+//! write that its time is over, and not when a task gets round to saying so. It is for one term: what was begun in a former
+//! one writes nothing in the next, for somebody else may have written in between.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -20,13 +21,60 @@ const NEVER: u64 = 0;
 
 /// The right to write for some part of the objects.
 #[derive(Clone, Debug)]
-pub struct Claim(Option<Arc<Proof>>);
+pub struct Claim(Option<InTerm>);
+
+/// A Lease, and the term in which the right was had.
+#[derive(Clone, Debug)]
+struct InTerm {
+    proof: Proof,
+    term: u64,
+}
+
+/// What proves that a Lease is ours. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Proof(Arc<State>);
 
 #[derive(Debug)]
-struct Proof {
+struct State {
     terms: Terms,
     /// When the last renewal that was acknowledged was sent: milliseconds, and one more.
     sent: AtomicU64,
+    /// Another one with every time that the Lease was won.
+    term: AtomicU64,
+}
+
+impl Proof {
+    /// Of a Lease that is not ours yet.
+    pub fn of(terms: Terms) -> Self {
+        Self(Arc::new(State { terms, sent: AtomicU64::new(NEVER), term: AtomicU64::new(0) }))
+    }
+
+    /// What proves it now; `None`: nothing does. Called by one task alone.
+    pub(super) fn prove(&self, sent: Option<Moment>) {
+        // Whole milliseconds, rounded down: never later than it was.
+        let millis = sent.map(|sent| u64::try_from(sent.0.as_millis()).unwrap_or(u64::MAX - 1) + 1);
+        if millis.is_some() && self.0.sent.load(Ordering::SeqCst) == NEVER {
+            // Before the proof: whoever sees that sees the new term as well.
+            self.0.term.fetch_add(1, Ordering::SeqCst);
+        }
+        self.0.sent.store(millis.unwrap_or(NEVER), Ordering::SeqCst);
+    }
+
+    /// The right to write in the present term, if there is one.
+    pub fn claim(&self) -> Option<Claim> {
+        let term = self.0.term.load(Ordering::SeqCst);
+        let claim = Claim(Some(InTerm { proof: self.clone(), term }));
+        claim.holds().then_some(claim)
+    }
+
+    fn left(&self, term: u64, span: Duration) -> Option<Duration> {
+        let sent = self.0.sent.load(Ordering::SeqCst).checked_sub(1)?;
+        if self.0.term.load(Ordering::SeqCst) != term {
+            return None;
+        }
+        let end = Moment(Duration::from_millis(sent)).after(span);
+        Some(end.since(clock::now())).filter(|left| !left.is_zero())
+    }
 }
 
 impl Claim {
@@ -35,35 +83,21 @@ impl Claim {
         Self(None)
     }
 
-    /// Holds for as long as a Lease is proven to be ours; not yet.
-    pub fn leased(terms: Terms) -> Self {
-        Self(Some(Arc::new(Proof { terms, sent: AtomicU64::new(NEVER) })))
-    }
-
-    /// What proves it now; `None`: nothing does.
-    pub(super) fn prove(&self, sent: Option<Moment>) {
-        if let Some(proof) = &self.0 {
-            // Whole milliseconds, rounded down: never later than it was.
-            let millis = sent.map(|sent| u64::try_from(sent.0.as_millis()).unwrap_or(u64::MAX - 1) + 1);
-            proof.sent.store(millis.unwrap_or(NEVER), Ordering::SeqCst);
-        }
-    }
-
     /// A write may begin.
     pub fn holds(&self) -> bool {
         match &self.0 {
             None => true,
-            Some(proof) => proof.left(proof.terms.renew_deadline).is_some(),
+            Some(InTerm { proof, term }) => proof.left(*term, proof.0.terms.renew_deadline).is_some(),
         }
     }
 
     /// How long a write that has begun may wait for its answer; `None`: for as long as it likes. It is given up half way
     /// between the end of our right and the beginning of anybody else's, so that no clock that is a little slow matters.
     pub fn answer_within(&self) -> Option<Duration> {
-        let proof = self.0.as_ref()?;
-        let Terms { duration, renew_deadline, .. } = proof.terms;
+        let InTerm { proof, term } = self.0.as_ref()?;
+        let Terms { duration, renew_deadline, .. } = proof.0.terms;
         let given_up = renew_deadline + duration.saturating_sub(renew_deadline) / 2;
-        Some(proof.left(given_up).unwrap_or_default())
+        Some(proof.left(*term, given_up).unwrap_or_default())
     }
 
     /// Runs something under this claim: its writes are let through while it holds.
@@ -75,18 +109,23 @@ impl Claim {
     pub fn current() -> Option<Self> {
         CLAIM.try_with(Clone::clone).ok()
     }
-}
 
-impl Proof {
-    fn left(&self, span: Duration) -> Option<Duration> {
-        let sent = self.sent.load(Ordering::SeqCst).checked_sub(1)?;
-        let end = Moment(Duration::from_millis(sent)).after(span);
-        Some(end.since(clock::now())).filter(|left| !left.is_zero())
+    /// Something that goes on elsewhere, under the claim that what runs now is under.
+    pub fn handed_on<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
+        let claim = Self::current();
+        async move {
+            match claim {
+                Some(claim) => claim.cover(work).await,
+                None => work.await,
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
+
     use super::*;
 
     const TERMS: Terms = Terms {
@@ -95,27 +134,46 @@ mod tests {
         retry_period: Duration::from_secs(2),
     };
 
-    fn sent_before(seconds: u64) -> Claim {
-        let claim = Claim::leased(TERMS);
-        claim.prove(Some(Moment(clock::now().0.saturating_sub(Duration::from_secs(seconds)))));
-        claim
+    fn before(seconds: u64) -> Moment {
+        Moment(clock::now().0.saturating_sub(Duration::from_secs(seconds)))
     }
 
     #[test]
     fn a_claim_holds_from_a_proof_until_the_deadline() {
-        assert!(!Claim::leased(TERMS).holds());
-        assert!(sent_before(9).holds());
-        assert!(!sent_before(10).holds());
-        let claim = sent_before(0);
-        claim.prove(None);
-        assert!(!claim.holds());
+        let proof = Proof::of(TERMS);
+        assert!(proof.claim().is_none());
+        proof.prove(Some(before(9)));
+        let claim = proof.claim().unwrap();
+        proof.prove(Some(before(10)));
+        assert!(!claim.holds() && proof.claim().is_none());
+        proof.prove(Some(before(0)));
+        assert!(claim.holds(), "renewed, and nobody said that it was lost");
+        proof.prove(None);
+        assert!(!claim.holds() && proof.claim().is_none());
+    }
+
+    #[test]
+    fn what_was_begun_in_a_former_term_writes_nothing_in_the_next() {
+        let proof = Proof::of(TERMS);
+        proof.prove(Some(before(0)));
+        let former = proof.claim().unwrap();
+        proof.prove(None);
+        proof.prove(Some(before(0)));
+        assert!(proof.claim().unwrap().holds());
+        assert!(!former.holds());
+        assert_eq!(former.answer_within(), Some(Duration::ZERO));
     }
 
     #[test]
     fn a_write_that_has_begun_is_given_up_before_anybody_else_may_begin() {
-        let left = sent_before(10).answer_within().unwrap();
+        let proof = Proof::of(TERMS);
+        proof.prove(Some(before(0)));
+        let claim = proof.claim().unwrap();
+        proof.prove(Some(before(10)));
+        let left = claim.answer_within().unwrap();
         assert!(left > Duration::from_secs(2) && left <= Duration::from_millis(2_501), "{left:?}");
-        assert_eq!(sent_before(13).answer_within(), Some(Duration::ZERO));
+        proof.prove(Some(before(13)));
+        assert_eq!(claim.answer_within(), Some(Duration::ZERO));
     }
 
     #[test]
@@ -125,9 +183,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_knows_its_claim_and_what_it_starts_does_not() {
-        assert!(Claim::current().is_none());
-        Claim::unconditional().cover(async { assert!(Claim::current().is_some()) }).await;
+    async fn work_knows_its_claim_and_what_it_starts_does_not_unless_it_is_handed_on() {
+        let is_covered = || async { Claim::current().is_some() };
+        assert!(!is_covered().await && !Claim::handed_on(is_covered()).await);
+        let (mut alone, mut handed_on) = (JoinSet::new(), JoinSet::new());
+        let both = async {
+            alone.spawn(is_covered());
+            handed_on.spawn(Claim::handed_on(is_covered()));
+        };
+        Claim::unconditional().cover(both).await;
+        assert!(!alone.join_next().await.unwrap().unwrap());
+        assert!(handed_on.join_next().await.unwrap().unwrap());
         assert!(Claim::current().is_none());
     }
 }

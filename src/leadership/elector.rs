@@ -1,4 +1,4 @@
-//! Runs a candidate: watches its Lease, makes its calls, and keeps its claim.
+//! Runs a candidate: watches its Lease, makes its calls, and keeps its proof.
 
 use std::future::Future;
 use std::pin::pin;
@@ -10,12 +10,13 @@ use kube::Api;
 use kube::api::PostParams;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Config;
+use nix::sys::utsname::uname;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::candidate::{Bid, Candidate, Moment, Terms, Wish};
-use super::claim::Claim;
+use super::claim::Proof;
 use super::{clock, lease};
 use crate::api::names::FIELD_MANAGER;
 use crate::watch::{Notice, Outage, follow};
@@ -23,13 +24,20 @@ use crate::watch::{Notice, Outage, follow};
 /// Of the renew deadline, what one call may take: three of them fit.
 const CALLS_BEFORE_DEADLINE: u32 = 3;
 
+/// What a candidate is called: its pod, or else its host, and something that no process before it was called.
+pub fn holder(pod: Option<&str>) -> String {
+    let host = || uname().map(|host| host.nodename().to_string_lossy().into_owned()).unwrap_or_default();
+    let name = pod.map_or_else(host, str::to_owned);
+    format!("{name}_{:010x}", rand::random_range(0..1_u64 << 40))
+}
+
 /// The election for one Lease.
 pub struct Elector {
     api: Api<Lease>,
     name: String,
     me: String,
     terms: Terms,
-    claim: Claim,
+    proof: Proof,
 }
 
 /// What the watch of the Lease said.
@@ -39,12 +47,12 @@ impl Elector {
     /// A candidate called `me` for the Lease of that name, through a client of its own: renewals must not stand in line
     /// behind other calls.
     pub fn new(api: Api<Lease>, name: String, me: String, terms: Terms) -> Self {
-        Self { api, name, me, terms, claim: Claim::leased(terms) }
+        Self { api, name, me, terms, proof: Proof::of(terms) }
     }
 
-    /// What it may do, now and later.
-    pub fn claim(&self) -> Claim {
-        self.claim.clone()
+    /// What proves, now and later, that it has the Lease.
+    pub fn proof(&self) -> Proof {
+        self.proof.clone()
     }
 
     /// Stands for election until `stop`; then lets the Lease go, if it has it, and ends. `leads` is told of every change.
@@ -80,12 +88,13 @@ impl Elector {
         loop {
             let now = clock::now();
             let proof = candidate.proof(now);
-            self.claim.prove(proof);
+            self.proof.prove(proof);
             if said != proof.is_some() {
                 said = proof.is_some();
                 self.tell(said, &candidate, is_stopping);
                 leads(said);
             }
+            self.tell_of_another(&candidate, &mut known);
             match candidate.next(now) {
                 Wish::Rest => return,
                 Wish::Read => self.look(&mut candidate, &mut known).await,
@@ -125,6 +134,17 @@ impl Elector {
                 holder = candidate.holder(),
                 "leads no longer: the Lease could not be renewed in time"
             );
+        }
+    }
+
+    /// Once for each holder.
+    fn tell_of_another(&self, candidate: &Candidate, known: &mut Known) {
+        if candidate.holder() == known.holder.as_deref() {
+            return;
+        }
+        known.holder = candidate.holder().map(str::to_owned);
+        if let Some(holder) = known.holder.as_ref().filter(|holder| **holder != self.me) {
+            info!(lease = self.name, holder, "stands by");
         }
     }
 
@@ -199,5 +219,7 @@ fn is_absent(status: &kube::core::Status) -> bool {
 #[derive(Default)]
 struct Known {
     lease: Option<Lease>,
+    /// Who was told of last as having it.
+    holder: Option<String>,
     failing: bool,
 }

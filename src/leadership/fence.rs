@@ -17,13 +17,13 @@ use super::claim::Claim;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fenced {
     /// This replica does not lead, or cannot prove it.
-    #[error("not sent: this replica does not hold the Lease, or cannot prove that it does")]
+    #[error("write not sent: this replica does not hold the Lease, or cannot prove that it does")]
     NotHeld,
     /// The Lease ended before the answer came.
-    #[error("given up: the Lease ended before the answer came; whether it was done is not known")]
+    #[error("write given up: the Lease ended before the answer came; whether it was done is not known")]
     Ended,
     /// Nobody said for which object it is. A mistake in the program.
-    #[error("not sent: the write is not covered by any claim")]
+    #[error("write not sent: it is not covered by any claim")]
     Uncovered,
 }
 
@@ -61,21 +61,21 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let is_write = is_write(&request);
+        let what = is_write(&request).then(|| format!("{} {}", request.method(), request.uri().path()));
         // It does nothing until it is polled; and that happens where the caller is, who knows the claim.
         let call = self.inner.call(request);
         Box::pin(async move {
-            if !is_write {
-                return call.await.map_err(Into::into);
-            }
-            let claim = Claim::current().ok_or(Fenced::Uncovered)?;
-            if !claim.holds() {
-                return Err(Fenced::NotHeld.into());
-            }
-            tokio::select! {
-                answer = call => answer.map_err(Into::into),
-                () = ended(&claim) => Err(Fenced::Ended.into()),
-            }
+            let Some(what) = what else { return call.await.map_err(Into::into) };
+            let fenced = match Claim::current() {
+                None => Fenced::Uncovered,
+                Some(claim) if !claim.holds() => Fenced::NotHeld,
+                Some(claim) => tokio::select! {
+                    answer = call => return answer.map_err(Into::into),
+                    () = ended(&claim) => Fenced::Ended,
+                },
+            };
+            tracing::info!(what, "{fenced}");
+            Err(fenced.into())
         })
     }
 }
@@ -98,4 +98,132 @@ fn is_write<B>(request: &Request<B>) -> bool {
         path.starts_with("/apis/authorization.k8s.io/") || path.starts_with("/apis/authentication.k8s.io/")
     };
     !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) && !is_review()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::Api;
+    use kube::api::{DeleteParams, PostParams};
+    use tokio::task::JoinSet;
+    use tower::service_fn;
+
+    use super::super::candidate::Terms;
+    use super::super::claim::Proof;
+    use super::super::clock;
+    use super::*;
+
+    const TERMS: Terms = Terms {
+        duration: Duration::from_secs(2),
+        renew_deadline: Duration::from_secs(1),
+        retry_period: Duration::from_millis(100),
+    };
+
+    /// What one does with a client whose server counts what reaches it, and answers or is silent.
+    fn maps(is_silent: bool) -> (Api<ConfigMap>, Arc<AtomicUsize>) {
+        let reached = Arc::new(AtomicUsize::new(0));
+        let count = reached.clone();
+        let server = service_fn(move |_: Request<Body>| {
+            let count = count.clone();
+            async move {
+                count.fetch_add(1, Ordering::SeqCst);
+                if is_silent {
+                    std::future::pending::<()>().await;
+                }
+                let map = r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}}"#;
+                Ok::<_, BoxError>(Response::new(Body::from(map.as_bytes().to_vec())))
+            }
+        });
+        // As a client is made: its buffer calls the layer in a task of its own, and polls its answer in the caller's.
+        (Api::namespaced(kube::Client::new(FenceLayer.layer(server), "default"), "lab"), reached)
+    }
+
+    fn fenced<T>(answer: kube::Result<T>) -> Option<Fenced> {
+        match answer {
+            Err(kube::Error::Service(error)) => error.downcast_ref::<Fenced>().copied(),
+            Ok(_) | Err(_) => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_that_nobody_covers_is_not_sent_and_a_read_is() {
+        let (maps, reached) = maps(false);
+        let deleted = maps.delete("m", &DeleteParams::default()).await;
+        assert_eq!(fenced(deleted), Some(Fenced::Uncovered));
+        let created = maps.create(&PostParams::default(), &ConfigMap::default()).await;
+        assert_eq!(fenced(created), Some(Fenced::Uncovered));
+        assert_eq!(reached.load(Ordering::SeqCst), 0);
+        assert!(maps.get("m").await.is_ok());
+        assert_eq!(reached.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn a_covered_write_is_sent_through_a_real_client_also_from_a_task_that_it_was_handed_to() {
+        let (maps, reached) = maps(false);
+        let write = || {
+            let maps = maps.clone();
+            async move { maps.create(&PostParams::default(), &ConfigMap::default()).await.is_ok() }
+        };
+        let mut others = JoinSet::new();
+        let both = async {
+            assert!(write().await);
+            others.spawn(Claim::handed_on(write()));
+        };
+        Claim::unconditional().cover(both).await;
+        assert!(others.join_next().await.unwrap().unwrap());
+        assert_eq!(reached.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test]
+    async fn a_write_whose_claim_has_ended_is_not_sent() {
+        let (maps, reached) = maps(false);
+        let proof = Proof::of(TERMS);
+        proof.prove(Some(clock::now()));
+        let claim = proof.claim().unwrap();
+        let write = async {
+            assert!(maps.delete("m", &DeleteParams::default()).await.is_ok());
+            proof.prove(None);
+            maps.delete("m", &DeleteParams::default()).await
+        };
+        assert_eq!(fenced(claim.cover(write).await), Some(Fenced::NotHeld));
+        assert_eq!(reached.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_waited_for_while_the_lease_is_renewed_and_not_after_its_end() {
+        let (maps, reached) = maps(true);
+        let proof = Proof::of(TERMS);
+        let began = clock::now();
+        proof.prove(Some(began));
+        let renewing = async {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            proof.prove(Some(clock::now()));
+            clock::now()
+        };
+        let claim = proof.claim().unwrap();
+        let params = DeleteParams::default();
+        let write = maps.delete("m", &params);
+        let (answer, renewed) = tokio::join!(claim.cover(write), renewing);
+        assert_eq!(fenced(answer), Some(Fenced::Ended));
+        let took = clock::now().since(renewed);
+        // Half way between the deadline and the duration, of the renewal.
+        assert!(took >= Duration::from_millis(1490), "{took:?}");
+        assert_eq!(reached.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn asking_for_a_verdict_is_no_write() {
+        let is_write = |method: Method, path: &str| {
+            is_write(&Request::builder().method(method).uri(path).body(()).unwrap())
+        };
+        assert!(!is_write(Method::POST, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"));
+        assert!(!is_write(Method::GET, "/api/v1/nodes"));
+        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+            assert!(is_write(method, "/api/v1/namespaces/lab/configmaps"));
+        }
+    }
 }

@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::api::names::AGENT;
+use crate::leadership::fence::FenceLayer;
 use crate::telemetry::metrics::Calls;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderValue, header::USER_AGENT};
@@ -174,10 +175,10 @@ impl Accepted {
     }
 
     /// A client of its own: no retries, no proxy, connecting within 5 s, answers begun within 10 s (those of writes within
-    /// 45 s).
+    /// 45 s), and no write that no claim covers.
     ///
-    /// Its calls are counted in `calls`. Bodies are bounded in size (64 MiB, watches excepted) and not in time; callers bound their calls. Must be called inside a tokio
-    /// runtime.
+    /// Its calls are counted in `calls`. Bodies are bounded in size (64 MiB, watches excepted) and not in time; callers
+    /// bound their calls. Must be called inside a tokio runtime.
     ///
     /// # Errors
     /// [`KubeconfigFault::CertificateUnusable`] if TLS cannot work with what was accepted.
@@ -185,7 +186,7 @@ impl Accepted {
         let builder =
             ClientBuilder::try_from(self.config()).map_err(|_| KubeconfigFault::CertificateUnusable)?;
         let bounded = builder.with_layer(&BoundedLayer::default());
-        Ok(bounded.with_layer(&AnswerTimeout).with_layer(calls).build())
+        Ok(bounded.with_layer(&AnswerTimeout).with_layer(calls).with_layer(&FenceLayer).build())
     }
 
     fn config(&self) -> Config {

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use super::line::{Line, PROMPT, Unanswered};
 use super::{Asker, WorkloadNotice};
+use crate::leadership::claim::Claim;
 
 /// Admission webhooks may take up to 30 s, and a call that is given up before is undone by nobody.
 pub const LONGEST: Duration = Duration::from_secs(35);
@@ -59,10 +60,11 @@ impl Carrier {
 }
 
 impl Line {
-    /// Leaves a call to the connection: it goes on when the pass that made it is over, and ends with the connection.
+    /// Leaves a call to the connection: it goes on when the pass that made it is over, under the same claim, and ends with
+    /// the connection.
     pub fn hand_over(&self, call: impl Future<Output = ()> + Send + 'static) {
         // A connection that is closed makes no calls.
-        let _ = self.hand.calls.send(Box::pin(call));
+        let _ = self.hand.calls.send(Box::pin(Claim::handed_on(call)));
     }
 
     /// Has the object look again.

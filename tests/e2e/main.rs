@@ -17,6 +17,7 @@ mod crash;
 mod crd;
 mod drain;
 mod eject;
+mod election;
 mod endings;
 mod faults;
 #[path = "../harness/mod.rs"]

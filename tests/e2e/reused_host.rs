@@ -114,7 +114,7 @@ async fn a_node_that_came_after_the_run_is_not_taken_from_who_has_the_host_now()
     world.edit(&day, json!({"schedule": {"enabled": false}})).await;
     world.until_settled(&day, "Disabled").await;
     gone(&world.nodes(), &host, PATIENCE).await;
-    is_lent_on(&world, &day, &host, secret).await;
+    Box::pin(is_lent_on(&world, &day, &host, secret)).await;
 }
 
 #[tokio::test]
@@ -144,5 +144,5 @@ async fn a_node_that_outlived_the_run_is_not_taken_from_who_has_it_now() {
     world.until_settled(&day, "Disabled").await;
     let left = world.nodes().get(&host).await.unwrap();
     assert_eq!(seen.data["status"]["nodeRef"]["uid"], left.uid().unwrap());
-    is_lent_on(&world, &day, &host, secret).await;
+    Box::pin(is_lent_on(&world, &day, &host, secret)).await;
 }

@@ -129,7 +129,8 @@ impl World {
         (tenant, user, proxy, setup)
     }
 
-    async fn tenant(name: &str) -> (Tenant, String) {
+    /// A namespace with a Cluster, and the user that its controller calls both clusters as.
+    pub async fn tenant(name: &str) -> (Tenant, String) {
         let planes = harness::shared().await;
         installed().await;
         let tenant = planes.tenant(name).await;
@@ -138,7 +139,8 @@ impl World {
         (tenant, user)
     }
 
-    fn setup(tenant: &Tenant, kubeconfig: &str) -> Setup {
+    /// A controller of a tenant that calls the management cluster so.
+    pub fn setup(tenant: &Tenant, kubeconfig: &str) -> Setup {
         let setup = Controller::setup(tenant.planes(), kubeconfig).watch_namespace(&tenant.namespace);
         setup.env("RUST_LOG", "info,fivespot=debug")
     }

@@ -83,7 +83,7 @@ fn without_an_api_server_it_is_alive_and_not_ready_and_says_what_is_missing() {
 }
 
 /// Names of the contract, as scraped.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 24] = [
     "fivespot_reconciliations_total",
     "fivespot_reconciliation_duration_seconds",
     "fivespot_machines_active",
@@ -92,6 +92,8 @@ const NAMES: [&str; 22] = [
     "fivespot_kill_switch_activations_total",
     "fivespot_controller_info",
     "fivespot_is_leader",
+    "fivespot_shards",
+    "fivespot_shards_held",
     "fivespot_errors_total",
     "fivespot_node_drains_total",
     "fivespot_pod_evictions_total",

@@ -27,6 +27,7 @@ use crate::controller::retry::{Backoff, spread};
 use crate::controller::snapshot::Object;
 use crate::controller::status::patch;
 use crate::controller::watch::Key;
+use crate::leadership::duties::{Duties, Standing};
 
 /// Bound on a call.
 const CALL: Duration = Duration::from_secs(10);
@@ -49,6 +50,8 @@ pub struct Context {
     pub expectations: Expectations,
     /// Failures in a row.
     pub backoff: Arc<Backoff>,
+    /// Which holds are ours to write, now.
+    pub duties: Duties,
 }
 
 /// Passes over holds as their keys come, until `stop`.
@@ -69,6 +72,17 @@ pub async fn run(
 }
 
 async fn reconcile(raw: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, PassError> {
+    // By its own name: how many objects it covers is counted from caches that every replica has.
+    match context.duties.over(&raw.namespace().unwrap_or_default(), &raw.name_any()) {
+        Standing::Acts(claim) => {
+            let outcome = claim.cover(pass(raw, context)).await;
+            if outcome.is_err() && !claim.holds() { Ok(Action::await_change()) } else { outcome }
+        }
+        Standing::StandsBy | Standing::Never => Ok(Action::await_change()),
+    }
+}
+
+async fn pass(raw: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, PassError> {
     let (namespace, name) = (raw.namespace().unwrap_or_default(), raw.name_any());
     let uid = raw.uid().unwrap_or_default();
     let seen = || Some((uid.clone(), raw.resource_version()?));

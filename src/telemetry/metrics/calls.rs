@@ -1,4 +1,4 @@
-//! Counts calls to API servers, as a layer of a client: outermost, so that a call counts once.
+//! Counts calls to API servers, as a layer of a client: outside of all that may repeat a call, so that it counts once.
 //!
 //! Servers are not ours, and a workload cluster's may be anybody's: what they answer is brought into closed sets.
 
@@ -145,11 +145,10 @@ impl Calls {
         Self { answers: Some(answers), ..self.clone() }
     }
 
-    fn begin(&self, method: &Method, uri: &Uri) -> Underway {
-        let (verb, resource) = call(method, uri);
+    fn begin(self, (verb, resource): (&'static str, &'static str)) -> Underway {
         #[expect(clippy::disallowed_methods, reason = "measures a call; no decision depends on it")]
         let began = Instant::now();
-        Underway { calls: self.clone(), verb, resource, began, is_answered: false }
+        Underway { calls: self, verb, resource, began, is_answered: false }
     }
 }
 
@@ -228,9 +227,11 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let underway = self.calls.begin(request.method(), request.uri());
+        let (calls, what) = (self.calls.clone(), call(request.method(), request.uri()));
         let answer = self.inner.call(request);
         Box::pin(async move {
+            // What nobody ever waited for was not sent.
+            let underway = calls.begin(what);
             let answer = answer.await;
             match &answer {
                 Ok(response) => underway.answered(response.status().as_u16()),

@@ -33,6 +33,8 @@ const RECLAIM: Buckets =
 #[derive(Clone, Debug)]
 pub struct ControllerMetrics {
     is_leader: Gauge,
+    shards: Gauge,
+    shards_held: Gauge,
     passes: Passes,
     leavings: Leavings,
     promises: Promises,
@@ -110,19 +112,29 @@ impl ControllerMetrics {
             Info::new(info),
         );
         let is_leader = Gauge::default();
-        let help = "1 while this replica may act; always 1 without leader election";
+        let help = "1 while this replica may act, on whatever share of the objects; always 1 without leader election";
         registry.register("fivespot_is_leader", help, is_leader.clone());
+        let (shards, shards_held) = (Gauge::default(), Gauge::default());
+        let help = "Into how many parts all objects are shared out; 1 where one replica acts on all";
+        registry.register("fivespot_shards", help, shards.clone());
+        let help = "On how many of them this replica acts now";
+        registry.register("fivespot_shards_held", help, shards_held.clone());
         Self {
             is_leader,
+            shards,
+            shards_held,
             passes: Passes::register(registry),
             leavings: Leavings::register(registry),
             promises: Promises::register(registry),
         }
     }
 
-    /// Whether this replica may act.
-    pub fn set_leader(&self, is_leader: bool) {
-        self.is_leader.set(is_leader.into());
+    /// On how many of how many shards this replica may act; on one of them at least, it leads.
+    pub fn set_shards(&self, held: usize, of: usize) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.is_leader.set((held > 0).into());
+        self.shards.set(number(of));
+        self.shards_held.set(number(held));
     }
 
     /// A pass begins, in that phase of its object.
