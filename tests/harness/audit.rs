@@ -31,9 +31,15 @@ struct Reading {
     end: Mark,
 }
 
-/// A place in the log.
+/// A place in the log, and when it was the end. The line of a call comes after its effect can be seen, and so a line behind
+/// the place may be that of a call from before: it belongs to what was before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark(pub u64);
+pub struct Mark {
+    /// In bytes.
+    pub place: u64,
+    /// Calls that were received before are not among what came after.
+    pub set: Timestamp,
+}
 
 /// One call.
 #[derive(Clone, Debug)]
@@ -222,12 +228,13 @@ impl Audit {
 
     /// The end of the log as it is now. A line that is half written belongs to what was before, and its end is waited for.
     pub fn mark(&self) -> Mark {
+        let set = Timestamp::now();
         let end = std::fs::metadata(&self.path).map_or(0, |file| file.len());
-        let Some(last) = end.checked_sub(1) else { return Mark(0) };
+        let Some(last) = end.checked_sub(1) else { return Mark { place: 0, set } };
         let deadline = Instant::now() + ANSWERS;
         loop {
-            if let Some(line_end) = self.bytes(Mark(last)).iter().position(|byte| *byte == b'\n') {
-                return Mark(last + line_end as u64 + 1);
+            if let Some(line_end) = self.bytes(last).iter().position(|byte| *byte == b'\n') {
+                return Mark { place: last + line_end as u64 + 1, set };
             }
             assert!(Instant::now() < deadline, "a line of the audit log was begun and not ended");
             // Not a wait for the product: the rest of a line is on its way to a file.
@@ -252,21 +259,22 @@ impl Audit {
         Calls(reading.calls)
     }
 
-    fn bytes(&self, from: Mark) -> Vec<u8> {
+    fn bytes(&self, from: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
         // It is there from the server's first answer on.
         let mut file = File::open(&self.path)
             .unwrap_or_else(|error| panic!("no audit log at {}: {error}", self.path.display()));
-        file.seek(SeekFrom::Start(from.0)).expect("an audit log to read");
+        file.seek(SeekFrom::Start(from)).expect("an audit log to read");
         file.read_to_end(&mut bytes).expect("an audit log to read");
         bytes
     }
 
     /// From there on. A line that is still being written is left for later.
     fn read(&self, mark: Mark) -> Reading {
-        let bytes = self.bytes(mark);
+        let bytes = self.bytes(mark.place);
         let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        let mut reading = Reading { end: Mark(mark.0 + complete as u64), ..Reading::default() };
+        let end = Mark { place: mark.place + complete as u64, ..mark };
+        let mut reading = Reading { end, ..Reading::default() };
         for line in String::from_utf8_lossy(&bytes[..complete]).lines() {
             // A line that is passed over could be the very call that a test says never came.
             let event: Value = serde_json::from_str(line)
@@ -277,7 +285,7 @@ impl Audit {
             } else {
                 reading.answered.insert(id);
             }
-            reading.calls.extend(Call::of(&event));
+            reading.calls.extend(Call::of(&event).filter(|call| call.received >= mark.set));
         }
         reading
     }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::json;
 
-use crate::harness::audit::{Audit, Mark};
+use crate::harness::audit::Audit;
 use crate::harness::binaries::Supplied;
 use crate::harness::build::{required, version};
 use crate::harness::plane::{ControlPlanes, Options};
@@ -57,8 +59,27 @@ fn a_mark_set_while_a_line_is_being_written_is_set_behind_it() {
     let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
     writeln!(file, "ID\":\"2\"}}").unwrap();
     let whole = std::fs::metadata(&path).unwrap().len();
-    assert_eq!(marked.join().unwrap().0, whole);
-    assert!(log.after(Mark(whole)).is_empty());
+    let mark = marked.join().unwrap();
+    assert_eq!(mark.place, whole);
+    assert!(log.after(mark).is_empty());
+}
+
+#[test]
+fn a_call_from_before_a_mark_is_not_behind_it_though_its_line_comes_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.log");
+    std::fs::write(&path, "").unwrap();
+    let log = Audit::of(path.clone());
+    let (before, mark) = (Timestamp::now() - SignedDuration::from_millis(1), log.mark());
+    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+    for (name, at) in [("before", before), ("after", Timestamp::now())] {
+        let call = json!({"auditID": name, "stage": "ResponseComplete", "verb": "patch", "objectRef": {"name": name},
+                          "requestReceivedTimestamp": at.to_string(), "stageTimestamp": Timestamp::now().to_string()});
+        writeln!(file, "{call}").unwrap();
+    }
+    let (behind, all) = (log.after(mark), log.all());
+    assert!(behind.len() == 1 && behind.named("after").len() == 1, "{behind}");
+    assert_eq!(all.len(), 2, "{all}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Waiting for objects, by watches.
 
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::time::Duration;
 
 use futures::{StreamExt, pin_mut};
@@ -98,11 +98,27 @@ pub fn asked_until(
     patience: Duration,
     mut asked: impl AsyncFnMut() -> bool,
 ) -> impl Future<Output = ()> {
+    answered_until(what, patience, async move || asked().await.then_some(()).ok_or("no"))
+}
+
+/// Asks again and again until there is what was asked for, and returns it. Panics after `patience` with the last answer.
+#[track_caller]
+pub fn answered_until<T, No: Display>(
+    what: &str,
+    patience: Duration,
+    mut asked: impl AsyncFnMut() -> Result<T, No>,
+) -> impl Future<Output = T> {
     let (caller, what) = (std::panic::Location::caller(), what.to_owned());
     async move {
         let deadline = std::time::Instant::now() + patience;
-        while !asked().await {
-            assert!(std::time::Instant::now() < deadline, "{caller}: not {what} after {patience:?}");
+        loop {
+            match asked().await {
+                Ok(found) => return found,
+                Err(no) => assert!(
+                    std::time::Instant::now() < deadline,
+                    "{caller}: not {what} after {patience:?}: {no}"
+                ),
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

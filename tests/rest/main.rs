@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use futures::{StreamExt, pin_mut, stream};
 use harness::audit::Calls;
-use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -28,7 +27,7 @@ use world::{World, closed, is_true};
 const OBJECTS: usize = 500;
 const STRETCH: Duration = Duration::from_secs(180);
 /// 250 Machines through Cluster API and the stub provider, on two cores.
-const SETTLING: Duration = Duration::from_secs(600);
+const SETTLING: Duration = Duration::from_secs(1800);
 
 #[tokio::test]
 async fn five_hundred_settled_objects_cost_no_call_in_three_minutes() {
@@ -54,10 +53,8 @@ async fn five_hundred_settled_objects_cost_no_call_in_three_minutes() {
 
     let planes = world.tenant.planes();
     let (management, workload) = (planes.management().audit(), planes.workload().audit());
-    // The line of the write that the last wait saw the effect of may still be on its way to the log.
-    let began = Timestamp::now();
-    let ours = |calls: &Calls| calls.by(&world.user).since(began);
-    let theirs = |calls: &Calls| world.of_the_controller(calls).since(began);
+    let ours = |calls: &Calls| calls.by(&world.user);
+    let theirs = |calls: &Calls| world.of_the_controller(calls);
     let marks = (management.mark(), workload.mark());
     tokio::join!(
         management.silent(marks.0, "management", STRETCH, |calls| ours(calls).calls()),
