@@ -7,8 +7,9 @@ use tokio::sync::watch;
 
 use crate::agent::book::{Book, Change};
 use crate::agent::lease::Said;
+use crate::agent::measure::Stages;
 use crate::agent::rules::{Match, POLL_INTERVAL, Rules};
-use crate::agent::session::{Request, Session, Sight};
+use crate::agent::session::{News, Request, Session};
 use crate::agent::wall_clock;
 use crate::detector::{Detector, Event, Sighting};
 
@@ -21,9 +22,10 @@ pub(super) struct Eyes {
     /// Of the rules.
     pub(super) texts: UnboundedReceiver<Option<String>>,
     /// Of the Node.
-    pub(super) sights: UnboundedReceiver<Sight>,
+    pub(super) news: UnboundedReceiver<News>,
     pub(super) want: watch::Sender<Option<Request>>,
     pub(super) say: watch::Sender<Said>,
+    pub(super) stages: Stages,
 }
 
 impl Eyes {
@@ -36,12 +38,21 @@ impl Eyes {
                     None => return,
                 },
                 Some(text) = self.texts.recv() => self.rules(text.as_deref()),
-                Some(sight) = self.sights.recv() => if self.session.sighted(&sight) {
-                    tracing::info!("the request was answered; what still runs asks anew");
-                    self.detector.look_again();
-                },
+                Some(news) = self.news.recv() => self.heard(&news),
             }
             self.publish();
+        }
+    }
+
+    fn heard(&mut self, news: &News) {
+        match news {
+            News::Stands(request) => self.session.stands(request),
+            News::Seen(sight) => {
+                if self.session.sighted(sight) {
+                    tracing::info!("the request was answered; what still runs asks anew");
+                    self.detector.look_again();
+                }
+            }
         }
     }
 
@@ -61,6 +72,9 @@ impl Eyes {
         let Sighting { pid, found, name, owner, delay, .. } = sighting;
         // The command line may hold a password; who wants to see it asks for it.
         tracing::debug!(pid, command_line = sighting.command_line, "what was found");
+        if let Some(delay) = delay {
+            self.stages.detected(*delay);
+        }
         let micros = delay.map(|delay| u64::try_from(delay.as_micros()).unwrap_or(u64::MAX));
         self.session.seen(|| {
             let source = sighting.source.word();

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use crate::agent::book::Book;
 use crate::agent::error::{ReportError, Step, Trouble};
 use crate::agent::report::{Place, bounded, refused};
-use crate::agent::session::Sight;
+use crate::agent::session::{News, Sight};
 use crate::agent::wall_clock;
 use crate::api::names::{
     AGENT_FIELD_MANAGER, AGENT_NAMESPACE, ANNOTATION_AGENT_DETECTOR, ANNOTATION_AGENT_FALLBACK,
@@ -108,7 +108,7 @@ pub async fn renew(
     place: Place,
     client: Client,
     mut said: watch::Receiver<Said>,
-    tell: UnboundedSender<Sight>,
+    tell: UnboundedSender<News>,
 ) {
     let leases: Api<Lease> = Api::namespaced(client, AGENT_NAMESPACE);
     let (mut trouble, mut backoff) = (Trouble::default(), Backoff::default());
@@ -137,11 +137,11 @@ async fn renew_once(
     place: &Place,
     leases: &Api<Lease>,
     said: &Said,
-    tell: &UnboundedSender<Sight>,
+    tell: &UnboundedSender<News>,
 ) -> Result<(), ReportError> {
     let sight = place.look().await?;
     // Who would hear it ends this task as well.
-    let _ = tell.send(sight.clone());
+    let _ = tell.send(News::Seen(sight.clone()));
     let (node, now) = (place.name(), wall_clock());
     let manager = Some(AGENT_FIELD_MANAGER.to_owned());
     let params = PatchParams { field_manager: manager.clone(), ..PatchParams::default() };

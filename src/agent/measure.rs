@@ -1,6 +1,7 @@
 //! What the agent shows on its ports, read at each scrape from what it runs on: nothing to keep in step.
 
 use std::fmt;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
@@ -13,7 +14,39 @@ use tokio::sync::watch;
 use crate::agent::lease::Said;
 use crate::detector::{Count, FallbackReason, Monitor, Source};
 use crate::telemetry::health::Health;
-use crate::telemetry::metrics::Registry;
+use crate::telemetry::metrics::{Buckets, Histograms, Registry, histograms};
+
+/// Netlink tells of a program within a millisecond or a few; a request is written at once, or when the API server is back.
+const STAGES: Buckets =
+    Buckets(&[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0]);
+
+/// The agent's part of a reclaim, in time; the controller measures on from there.
+#[derive(Clone, Debug)]
+pub struct Stages(Histograms<1>);
+
+impl Stages {
+    /// Its series are there from now on.
+    pub fn register(registry: &mut Registry) -> Self {
+        Self(histograms(
+            registry,
+            "fivespot_reclaim_stage_seconds",
+            "From the kernel's stamp on a program's start to the verdict on it (detect; netlink alone), and from there until \
+             the request stood on the Node (annotate)",
+            STAGES,
+            ["detect", "annotate"].map(|stage| [("stage", stage)]),
+        ))
+    }
+
+    /// The kernel's event of it came so long before the verdict.
+    pub fn detected(&self, took: Duration) {
+        self.0.get_or_create(&[("stage", "detect")]).observe(took.as_secs_f64());
+    }
+
+    /// The request stood on the Node so long after the verdict.
+    pub fn annotated(&self, took: Duration) {
+        self.0.get_or_create(&[("stage", "annotate")]).observe(took.as_secs_f64());
+    }
+}
 
 /// What is shown.
 #[derive(Clone, Debug)]
@@ -90,8 +123,6 @@ impl Collector for Shown {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::agent::book::Book;
     use crate::agent::rules::Rules;

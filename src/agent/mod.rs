@@ -22,6 +22,7 @@ pub mod watchdog;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::USER_AGENT;
@@ -34,7 +35,7 @@ pub use self::error::Error;
 use self::eyes::Eyes;
 use self::identity::Identity;
 use self::lease::Said;
-use self::measure::Shown;
+use self::measure::{Shown, Stages};
 use self::oneshot::Look;
 use self::report::Place;
 use self::watchdog::Pulse;
@@ -113,8 +114,10 @@ pub async fn watch_over(config: &AgentConfig, node: &str) -> Result<(), Error> {
     let health = Health::default();
     let mut tasks = Tasks::new(health.clone());
     tasks.spawn("event loop", watchdog::tick(loop_count));
-    let said = start(&mut tasks, &client, &place, detector);
-    serve(config, &mut tasks, health, &Shown { node: node.to_owned(), monitor, said })?;
+    let mut registry = Registry::default();
+    let stages = Stages::register(&mut registry);
+    let said = start(&mut tasks, &client, &place, detector, &stages);
+    serve(config, &mut tasks, health, registry, &Shown { node: node.to_owned(), monitor, said })?;
     tokio::select! {
         () = signals.next() => {}
         end = tasks.first_end() => return Err(end.into()),
@@ -128,25 +131,32 @@ fn start(
     client: &Client,
     place: &Place,
     detector: Detector<rules::Rules>,
+    stages: &Stages,
 ) -> watch::Receiver<Said> {
     let (tell_text, texts) = mpsc::unbounded_channel();
-    let (tell_sight, sights) = mpsc::unbounded_channel();
+    let (tell_news, news) = mpsc::unbounded_channel();
     let (want, wanted) = watch::channel(None);
     let book = Book::new();
     let (say, said) = watch::channel(Said::new(&detector.health(), &book));
     let (rules_client, node) = (client.clone(), place.name().to_owned());
     tasks.spawn("rules", async move { rules_watch::follow_rules(rules_client, &node, tell_text).await });
-    tasks.spawn("request", report::ask(place.clone(), wanted, tell_sight.clone()));
-    tasks.spawn("lease", lease::renew(place.clone(), client.clone(), said.clone(), tell_sight));
+    tasks.spawn("request", report::ask(place.clone(), wanted, tell_news.clone(), stages.clone()));
+    tasks.spawn("lease", lease::renew(place.clone(), client.clone(), said.clone(), tell_news));
     let node = place.name().to_owned();
-    let eyes = Eyes { node, detector, book, session: session::Session::default(), texts, sights, want, say };
+    let (session, stages) = (session::Session::default(), stages.clone());
+    let eyes = Eyes { node, detector, book, session, texts, news, want, say, stages };
     tasks.spawn("eyes", eyes.watch());
     said
 }
 
 /// The ports that are asked for. One that cannot be had is no reason to leave the owner alone.
-fn serve(config: &AgentConfig, tasks: &mut Tasks, health: Health, shown: &Shown) -> Result<(), Error> {
-    let mut registry = Registry::default();
+fn serve(
+    config: &AgentConfig,
+    tasks: &mut Tasks,
+    health: Health,
+    mut registry: Registry,
+    shown: &Shown,
+) -> Result<(), Error> {
     shown.register(&mut registry);
     shown.needs(&health);
     let about = shown.clone();
@@ -180,7 +190,20 @@ fn identity(config: &AgentConfig) -> Identity {
     Identity::Strict(path.to_owned())
 }
 
+/// For the last words of a process that is stuck.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 fn end_stuck(name: &'static str) {
-    tracing::error!(part = name, "stuck: the process ends itself, to be started anew");
+    // Whoever should read the log may be stuck as well: the end does not wait for that.
+    let (spoken, heard) = std::sync::mpsc::channel();
+    let speak = move || {
+        tracing::error!(part = name, "stuck: the process ends itself, to be started anew");
+        // Nobody listens any more when it took too long.
+        let _ = spoken.send(());
+    };
+    if std::thread::Builder::new().name("5spot-last-words".to_owned()).spawn(speak).is_ok() {
+        // Spoken, or not in time: the end comes either way.
+        let _ = heard.recv_timeout(LAST_WORDS);
+    }
     std::process::exit(1);
 }

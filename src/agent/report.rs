@@ -10,7 +10,8 @@ use tokio::time::{sleep, timeout};
 
 use crate::agent::error::{ReportError, Step, Trouble};
 use crate::agent::identity::Identity;
-use crate::agent::session::{Request, Sight};
+use crate::agent::measure::Stages;
+use crate::agent::session::{News, Request, Sight};
 use crate::agent::wall_clock;
 use crate::api::names::AGENT_FIELD_MANAGER;
 use crate::watch::{Backoff, Outage};
@@ -35,9 +36,9 @@ pub struct Place {
 /// What became of a request.
 enum Asked {
     /// It stands now.
-    Written(Sight),
+    Written,
     /// It, or an earlier one, has stood already; its time is not moved on.
-    Standing(Sight),
+    Standing,
 }
 
 impl Place {
@@ -71,13 +72,13 @@ impl Place {
     async fn ask(&self, request: &Request) -> Result<Asked, ReportError> {
         let sight = self.look().await?;
         if sight.is_asked {
-            return Ok(Asked::Standing(sight));
+            return Ok(Asked::Standing);
         }
         let patch = Patch::Merge(request.patch(&sight));
         let params =
             PatchParams { field_manager: Some(AGENT_FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         match bounded(Step::Ask, self.nodes.patch(&self.name, &params, &patch)).await? {
-            Ok(node) => Ok(Asked::Written(Sight::of(&node))),
+            Ok(_) => Ok(Asked::Written),
             Err(error) => Err(refused(Step::Ask, &error)),
         }
     }
@@ -91,9 +92,14 @@ pub(super) fn refused(step: Step, error: &kube::Error) -> ReportError {
     ReportError::Call { step, why: Outage::from(error) }
 }
 
-/// Asks for what is wanted, each until it stands or is wanted no more; tells what was seen of the Node. Ends when
-/// nobody can want anything any more.
-pub async fn ask(place: Place, mut wanted: watch::Receiver<Option<Request>>, tell: UnboundedSender<Sight>) {
+/// Asks for what is wanted, each until it stands or is wanted no more; tells of each that stands. Ends when nobody can
+/// want anything any more.
+pub async fn ask(
+    place: Place,
+    mut wanted: watch::Receiver<Option<Request>>,
+    tell: UnboundedSender<News>,
+    stages: Stages,
+) {
     let mut trouble = Trouble::default();
     loop {
         let Ok(request) = wanted.wait_for(Option::is_some).await.map(|wanted| wanted.clone()) else { return };
@@ -101,30 +107,30 @@ pub async fn ask(place: Place, mut wanted: watch::Receiver<Option<Request>>, tel
         let is_over = |wanted: &Option<Request>| wanted.as_ref() != Some(&request);
         let mut ended = wanted.clone();
         let asked = tokio::select! {
-            asked = until_it_stands(&place, &request, &mut trouble) => asked,
+            asked = until_it_stands(&place, &request, &mut trouble, &stages) => asked,
             _ = ended.wait_for(is_over) => continue,
         };
-        let is_standing = matches!(asked, Asked::Standing(_));
-        let (Asked::Written(sight) | Asked::Standing(sight)) = asked;
         // Who would hear it ends this task as well.
-        let _ = tell.send(sight);
+        let _ = tell.send(News::Stands(request.clone()));
         if wanted.wait_for(is_over).await.is_err() {
             return;
         }
-        if is_standing {
+        if matches!(asked, Asked::Standing) {
             sleep(BREATH).await;
         }
     }
 }
 
-async fn until_it_stands(place: &Place, request: &Request, trouble: &mut Trouble) -> Asked {
+async fn until_it_stands(place: &Place, request: &Request, trouble: &mut Trouble, stages: &Stages) -> Asked {
     let mut backoff = Backoff::starting_at(FIRST_PAUSE);
     loop {
         match place.ask(request).await {
             Ok(asked) => {
                 let failed_attempts = trouble.over();
-                if matches!(asked, Asked::Written(_)) {
+                if matches!(asked, Asked::Written) {
                     let took = wall_clock().duration_since(request.at);
+                    // A clock that was set back in between has nothing to say.
+                    stages.annotated(Duration::try_from(took).unwrap_or_default());
                     tracing::info!(
                         reason = request.reason,
                         failed_attempts,

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Node;
 use serde_json::{Value, json};
 
@@ -41,6 +41,15 @@ pub struct Sight {
     pub machine_id: String,
 }
 
+/// What is heard of our Node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// It was looked at.
+    Seen(Sight),
+    /// This request stands on it, or an earlier one that was not answered yet.
+    Stands(Request),
+}
+
 /// Where a request is on its way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Session {
@@ -73,13 +82,21 @@ impl Request {
     /// writes at the same time does not keep the owner waiting. A request older than the machine counts for nothing, so
     /// that a clock which is behind may not make it older than the Node.
     pub fn patch(&self, on: &Sight) -> Value {
-        let at = on.created.map_or(self.at, |created| created.max(self.at));
+        let at = match on.created {
+            // Under a second of its own, lest two requests of a clock that is far behind pass for one.
+            Some(created) if created > self.at => created + own_part_of_a_second(self.at),
+            _ => self.at,
+        };
         json!({"metadata": {"uid": on.uid, "annotations": {
             ANNOTATION_RECLAIM_REQUESTED: RECLAIM_REQUESTED,
             ANNOTATION_RECLAIM_REASON: self.reason,
             ANNOTATION_RECLAIM_REQUESTED_AT: format!("{at:.3}"),
         }}})
     }
+}
+
+fn own_part_of_a_second(at: Timestamp) -> SignedDuration {
+    SignedDuration::from_millis(at.as_millisecond().rem_euclid(1000))
 }
 
 impl Sight {
@@ -115,17 +132,27 @@ impl Session {
 
     /// Our Node was seen. Whether everything is to be looked at again: the request was answered, by taking it away or
     /// by a new Node, and programs that go on running ask anew.
+    ///
+    /// A request that is on its way is not given up for one that stands: what was seen may be older than its answer,
+    /// and who asks looks by himself.
     #[must_use]
     pub fn sighted(&mut self, node: &Sight) -> bool {
         match (&self, node.is_asked) {
-            (_, true) => *self = Self::Standing,
+            (Self::Quiet, true) => *self = Self::Standing,
             (Self::Standing, false) => {
                 *self = Self::Quiet;
                 return true;
             }
-            (Self::Quiet | Self::Asking(_), false) => {}
+            (Self::Asking(_) | Self::Standing, true) | (Self::Quiet | Self::Asking(_), false) => {}
         }
         false
+    }
+
+    /// Who asked says that it stands. Of a request that is wanted no more nothing follows.
+    pub fn stands(&mut self, asked: &Request) {
+        if self.wanted() == Some(asked) {
+            *self = Self::Standing;
+        }
     }
 
     /// What to ask for.
@@ -160,8 +187,10 @@ mod tests {
         Seen(i64),
         Idle,
         Node(bool),
+        /// The one of that second, says who asked.
+        Stands(i64),
     }
-    use Step::{Idle, Node, Seen};
+    use Step::{Idle, Node, Seen, Stands};
 
     #[test]
     fn each_step_asks_for_what_it_should() {
@@ -171,17 +200,21 @@ mod tests {
             (Seen(1), Some(1), false),
             (Seen(2), Some(1), false),
             (Node(false), Some(1), false),
+            (Stands(1), None, false),
             (Node(true), None, false),
-            (Node(true), None, false),
-            // It may have been answered meanwhile: the Node is asked.
+            // It may have been answered meanwhile: the Node is asked, and what was seen before is no answer.
             (Seen(3), Some(3), false),
-            (Node(true), None, false),
+            (Node(true), Some(3), false),
+            (Stands(1), Some(3), false),
+            (Stands(3), None, false),
             (Node(false), None, true),
             (Node(false), None, false),
             (Seen(4), Some(4), false),
             (Idle, None, false),
+            (Stands(4), None, false),
+            (Node(false), None, false),
             (Seen(5), Some(5), false),
-            (Node(true), None, false),
+            (Stands(5), None, false),
             (Idle, None, false),
             (Node(false), None, true),
             // Somebody else's request, or that of an earlier process of ours.
@@ -200,6 +233,10 @@ mod tests {
                     false
                 }
                 Node(is_asked) => session.sighted(&node(is_asked)),
+                Stands(second) => {
+                    session.stands(&request(second));
+                    false
+                }
             };
             assert_eq!(session.wanted().cloned(), wanted.map(request), "step {step}: {what:?}");
             assert_eq!(looks_again, again, "step {step}: {what:?}");
@@ -218,10 +255,15 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_behind_makes_no_request_older_than_the_node() {
-        let patch = request(50).patch(&node(false));
-        let annotations = &patch["metadata"]["annotations"];
-        assert_eq!(annotations[ANNOTATION_RECLAIM_REQUESTED_AT], "1970-01-01T00:01:40.000Z");
+    fn a_clock_that_is_behind_makes_no_request_older_than_the_node_and_no_two_alike() {
+        for (millis, expected) in
+            [(50_000, "00:01:40.000Z"), (50_123, "00:01:40.123Z"), (99_999, "00:01:40.999Z")]
+        {
+            let request = Request { at: Timestamp::from_millisecond(millis).unwrap(), ..request(0) };
+            let patch = request.patch(&node(false));
+            let at = &patch["metadata"]["annotations"][ANNOTATION_RECLAIM_REQUESTED_AT];
+            assert_eq!(at, &format!("1970-01-01T{expected}"));
+        }
     }
 
     fn sighting(rule: &str) -> Sighting<Match> {

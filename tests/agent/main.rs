@@ -22,3 +22,4 @@ mod programs;
 mod rules;
 mod standing;
 mod storm;
+mod stuck;

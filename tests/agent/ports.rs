@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,15 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::listen::PATIENCE;
+
+/// A kubeconfig to an API server that is not there.
+pub fn nowhere(dir: &Path) -> PathBuf {
+    let path = dir.join("kubeconfig");
+    let text = "{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, user: a}}], \
+                clusters: [{name: a, cluster: {server: 'https://127.0.0.1:1'}}], users: [{name: a, user: {token: t}}]}";
+    std::fs::write(&path, text).unwrap();
+    path
+}
 
 /// An agent that ends with this.
 struct Agent {
@@ -22,13 +31,12 @@ struct Agent {
 impl Agent {
     fn start(variables: &[(&str, u16)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let kubeconfig = dir.path().join("kubeconfig");
-        let nowhere = "{apiVersion: v1, kind: Config, current-context: a, contexts: [{name: a, context: {cluster: a, \
-                       user: a}}], clusters: [{name: a, cluster: {server: 'https://127.0.0.1:1'}}], users: [{name: a, \
-                       user: {token: t}}]}";
-        std::fs::write(&kubeconfig, nowhere).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_5spot"));
-        command.arg("reclaim-agent").env_clear().env("NODE_NAME", "ws-17").env("KUBECONFIG", kubeconfig);
+        command
+            .arg("reclaim-agent")
+            .env_clear()
+            .env("NODE_NAME", "ws-17")
+            .env("KUBECONFIG", nowhere(dir.path()));
         command.envs(variables.iter().map(|(name, port)| (name, port.to_string())));
         let log = File::create(dir.path().join("log")).unwrap();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();

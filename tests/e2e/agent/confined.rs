@@ -16,6 +16,8 @@ const ONLY_OWN: &str = "may write annotations of its own Node and its own Lease,
 const ONLY_REQUEST: &str = "may change nothing of its Node but the annotations of a request";
 const ONLY_THREE: &str = "may change no annotation of its Node but those of a request";
 const ONLY_ASK: &str = "may not take one back";
+const ONLY_ITS_NODES: &str = "belongs to its Node and to nobody else";
+const ONLY_FARES: &str = "says how the agent fares";
 
 fn request() -> Value {
     json!({REQUESTED: "true", REASON: "test", REQUESTED_AT: "2026-01-01T00:00:00Z"})
@@ -95,6 +97,28 @@ async fn a_token_asks_for_its_own_machine_and_changes_nothing_else() {
     assert_eq!(other.nodes().get(&other.node).await.unwrap().metadata.annotations.unwrap().len(), 1);
 }
 
+/// Metadata that no agent's Lease has, and what is said of it.
+fn odd_leases(desk: &Desk, other: &Desk) -> Vec<(Value, &'static str)> {
+    let owner = |kind: &str, node: &str| {
+        let api = if kind == "Node" { "v1" } else { "apps/v1" };
+        json!({"apiVersion": api, "kind": kind, "name": node, "uid": "u"})
+    };
+    let fares = |value: &str| json!({"annotations": {"5spot.finos.org/agent-rules": value}});
+    vec![
+        (json!({"labels": {"a": "b"}}), ONLY_ITS_NODES),
+        (json!({"finalizers": ["a.example/b"]}), ONLY_ITS_NODES),
+        (json!({"ownerReferences": [owner("Node", &other.node)]}), ONLY_ITS_NODES),
+        (json!({"ownerReferences": [owner("DaemonSet", &desk.node)]}), ONLY_ITS_NODES),
+        (
+            json!({"ownerReferences": [owner("Node", &desk.node), {"apiVersion": "v1", "kind": "Node",
+                "name": desk.node, "uid": "v"}]}),
+            ONLY_ITS_NODES,
+        ),
+        (json!({"annotations": {"more": "1"}}), ONLY_FARES),
+        (fares(&"x".repeat(2000)), ONLY_FARES),
+    ]
+}
+
 #[tokio::test]
 async fn a_token_renews_its_own_lease_and_no_other() {
     let (desk, other) = (Desk::new().await, Desk::new().await);
@@ -103,9 +127,28 @@ async fn a_token_renews_its_own_lease_and_no_other() {
     let params = PostParams::default();
     let told = refusal(leases.create(&params, &lease(&other.object())).await);
     assert!(told.contains(ONLY_OWN), "{told}");
+    for (metadata, says) in odd_leases(&desk, &other) {
+        let mut odd = json!({"metadata": {"name": desk.object()}, "spec": {"holderIdentity": "x"}});
+        put(&mut odd["metadata"], metadata);
+        let told = refusal(leases.create(&params, &serde_json::from_value(odd.clone()).unwrap()).await);
+        assert!(told.contains(says), "{odd}: {told}");
+    }
     leases.create(&params, &lease(&desk.object())).await.unwrap();
-    let renewal = Patch::Merge(json!({"spec": {"holderIdentity": "y"}}));
-    leases.patch(&desk.object(), &PatchParams::default(), &renewal).await.unwrap();
+    for (metadata, says) in odd_leases(&desk, &other) {
+        let odd = Patch::Merge(json!({"metadata": metadata}));
+        let told = refusal(leases.patch(&desk.object(), &PatchParams::default(), &odd).await);
+        assert!(told.contains(says), "{odd:?}: {told}");
+    }
+    // What somebody else has put there stays, and does not keep the agent from renewing.
+    let theirs =
+        json!({"metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}, "finalizers": ["e.example/f"]}});
+    desk.leases().patch(&desk.object(), &PatchParams::default(), &Patch::Merge(theirs)).await.unwrap();
+    let renewal = Patch::Merge(json!({"spec": {"holderIdentity": "y"},
+        "metadata": {"annotations": {"5spot.finos.org/agent-rules": "ok", "5spot.finos.org/agent-fallback": null}}}));
+    let renewed = leases.patch(&desk.object(), &PatchParams::default(), &renewal).await.unwrap();
+    assert_eq!(renewed.metadata.annotations.unwrap().len(), 2);
+    let nobodys = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    desk.leases().patch(&desk.object(), &PatchParams::default(), &nobodys).await.unwrap();
     desk.leases().create(&params, &lease(&other.object())).await.unwrap();
     let told = refusal(leases.patch(&other.object(), &PatchParams::default(), &renewal).await);
     assert!(told.contains(ONLY_OWN), "{told}");

@@ -72,7 +72,8 @@ impl Desk {
         let planes = harness::shared().await;
         installed(planes).await;
         let admin = planes.workload().client().await;
-        let node = format!("desk-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        // None is the beginning of another: calls are told apart by it.
+        let node = format!("desk-{:04}", COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::tempdir().unwrap();
         let mark = planes.workload().audit().mark();
         Self { planes, token: String::new(), programs: Programs::new(), admin, node, mark, dir }
@@ -87,6 +88,16 @@ impl Desk {
         let desk = Self { token, ..desk };
         desk.until_confined().await;
         desk
+    }
+
+    /// With a program on the list, and an agent that watches for it.
+    pub async fn watched() -> (Self, PathBuf, Controller) {
+        let desk = Self::new().await;
+        let program = desk.program();
+        desk.list(&program).await;
+        let agent = desk.agent().start();
+        desk.until_rules(&agent, "ok").await;
+        (desk, program, agent)
     }
 
     pub fn machine_id(&self) -> String {
@@ -122,7 +133,7 @@ impl Desk {
     /// As the kubelet has it for the agent's pod.
     pub async fn make_token(&self) -> String {
         let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": format!("agent-on-{}", self.node)},
+            "metadata": {"name": format!("agent-on-{}-{}", self.node, COUNT.fetch_add(1, Ordering::Relaxed))},
             "spec": {
                 "nodeName": self.node, "serviceAccountName": ACCOUNT,
                 "tolerations": [{"operator": "Exists"}], "containers": [{"name": "agent", "image": "none"}],

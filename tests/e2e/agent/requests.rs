@@ -52,11 +52,7 @@ async fn a_program_that_starts_stands_on_the_node_at_once_and_once_only() {
 
 #[tokio::test]
 async fn after_the_answer_what_still_runs_asks_anew_and_so_does_what_starts() {
-    let mut desk = Desk::new().await;
-    let program = desk.program();
-    desk.list(&program).await;
-    let agent = desk.agent().start();
-    desk.until_rules(&agent, "ok").await;
+    let (mut desk, program, agent) = Desk::watched().await;
     let pid = desk.start(&program);
     let first = desk.until_asked(&agent, Timestamp::UNIX_EPOCH).await;
 
@@ -81,11 +77,7 @@ async fn after_the_answer_what_still_runs_asks_anew_and_so_does_what_starts() {
 
 #[tokio::test]
 async fn an_agent_that_starts_anew_asks_nothing_twice_and_moves_no_time() {
-    let mut desk = Desk::new().await;
-    let program = desk.program();
-    desk.list(&program).await;
-    let agent = desk.agent().start();
-    desk.until_rules(&agent, "ok").await;
+    let (mut desk, program, agent) = Desk::watched().await;
     desk.start(&program);
     let before = desk.until_asked(&agent, Timestamp::UNIX_EPOCH).await;
     let mark = desk.planes.workload().audit().mark();
@@ -105,11 +97,7 @@ async fn an_agent_that_starts_anew_asks_nothing_twice_and_moves_no_time() {
 
 #[tokio::test]
 async fn a_node_made_anew_under_its_name_is_asked_for_anew() {
-    let mut desk = Desk::new().await;
-    let program = desk.program();
-    desk.list(&program).await;
-    let agent = desk.agent().start();
-    desk.until_rules(&agent, "ok").await;
+    let (mut desk, program, agent) = Desk::watched().await;
     desk.start(&program);
     let first = desk.until_asked(&agent, Timestamp::UNIX_EPOCH).await;
     // The token's claim is the name; where the pod goes with its Node, as it does in service, its agent is a new one.
