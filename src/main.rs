@@ -59,6 +59,7 @@ fn run_controller(typed: &Typed) -> ExitCode {
     if let Err(error) = telemetry::logs::start(&config.logs) {
         return exit(Err(error.into()), ExitCode::from(2));
     }
+    telemetry::logs::end_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     exit(runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(serve(config))), ExitCode::FAILURE)
 }
@@ -173,6 +174,7 @@ fn run_agent(typed: &Typed) -> ExitCode {
     if let Err(error) = telemetry::logs::start(&config.logs) {
         return exit(Err(error.into()), ExitCode::from(2));
     }
+    telemetry::logs::end_on_panic();
     // One thread is enough for what it waits for, and it lives on somebody's workstation.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -72,13 +72,16 @@ pub async fn reconcile(raw: Arc<DynamicObject>, context: Arc<Context>) -> Result
         Standing::Never => return Ok(Action::await_change()),
     };
     let _alive = context.health.pulse(format!("pass over {namespace}/{name}"), LONGEST);
-    let span = tracing::info_span!("reconcile", namespace, name);
+    // One for each pass: what a line of a log has in common with the others of its pass.
+    let reconcile_id = format!("{:08x}", rand::random::<u32>());
+    let span = tracing::info_span!("reconcile", namespace, name, reconcile_id);
     let timer = context.metrics.begin(observe::phase(&raw));
     let outcome = Box::pin(claim.cover(pass(&raw, &context).instrument(span))).await;
     if outcome.is_err() && !claim.holds() {
         tracing::info!(namespace, name, "pass given up: another replica may act now");
         return Ok(Action::await_change());
     }
+    let outcome = outcome.map_err(|failed| PassFailed { reconcile_id, ..failed });
     match &outcome {
         Err(PassFailed { error, .. }) if error.class() != Class::Conflict => timer.failed(error.fault()),
         Ok(_) | Err(_) => timer.ended(),
@@ -90,14 +93,16 @@ pub async fn reconcile(raw: Arc<DynamicObject>, context: Arc<Context>) -> Result
 #[expect(clippy::needless_pass_by_value, reason = "the signature that the controller runtime asks for")]
 pub fn error_policy(raw: Arc<DynamicObject>, error: &PassFailed, context: Arc<Context>) -> Action {
     let uid = raw.uid().unwrap_or_default();
-    let PassFailed { attempt, error, wake } = error;
+    let PassFailed { attempt, error, wake, reconcile_id } = error;
     let delay = sooner(wake, context.backoff.failed(&uid, attempt, error.class()));
     let (namespace, name, step) = (raw.namespace(), raw.name_any(), error.label());
     let retry_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
     if error.class() == Class::Conflict {
-        tracing::debug!(namespace, name, %error, step, retry_ms, "what was read is old; looking again");
+        tracing::debug!(namespace, name, reconcile_id, %error, step, retry_ms, "what was read is old; looking again");
+    } else if let Some(times) = context.backoff.news(&uid, &error.to_string()) {
+        tracing::warn!(namespace, name, reconcile_id, %error, step, retry_ms, times, "pass failed");
     } else {
-        tracing::warn!(namespace, name, %error, step, retry_ms, "pass failed");
+        tracing::debug!(namespace, name, reconcile_id, %error, step, retry_ms, "pass failed as before");
     }
     Action::requeue(delay)
 }
@@ -111,6 +116,7 @@ pub struct PassFailed {
     error: PassError,
     /// When to look again at the latest.
     wake: Wake,
+    reconcile_id: String,
 }
 
 async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFailed> {
@@ -147,7 +153,12 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFail
         (None, _) => {}
     }
     let at = decision.wake;
-    let failed = |error: PassError| PassFailed { attempt: attempt.clone(), error, wake: at };
+    let failed = |error: PassError| PassFailed {
+        attempt: attempt.clone(),
+        error,
+        wake: at,
+        reconcile_id: String::new(),
+    };
     let permit = match context.turns.ask(&snapshot, &decision) {
         Turn::Go(permit) => permit,
         Turn::Wait(waited) => {

@@ -9,6 +9,9 @@ use tokio::time::Instant;
 use crate::controller::error::Class;
 use crate::controller::report::Failure;
 
+/// An error that comes over and over is told again after this.
+const TELL_AGAIN: Duration = Duration::from_secs(10 * 60);
+
 /// Failures in a row, by uid and class. A success, or the object's end, forgets them.
 ///
 /// Each class counts for itself: an API server that comes back may refuse one call before it has read its roles, and
@@ -32,6 +35,16 @@ struct Failures {
     held_until: Option<Instant>,
     /// Nothing but the workload side failed, and how.
     on_node: Option<Failure>,
+    /// What was told last.
+    told: Option<Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    error: String,
+    at: Instant,
+    /// How often it has come again since.
+    repeats: u32,
 }
 
 impl Backoff {
@@ -73,6 +86,25 @@ impl Backoff {
     /// What failed on the workload side, if nothing else did.
     pub fn node_failure(&self, uid: &str) -> Option<Failure> {
         self.lock().get(uid)?.on_node.clone()
+    }
+
+    /// Whether a failure is to be told now: for the first time, or because the last time was [`TELL_AGAIN`] ago. How often
+    /// it has come since it was told last, this time included.
+    pub fn news(&self, uid: &str, error: &str) -> Option<u32> {
+        let mut objects = self.lock();
+        let told = &mut objects.entry(uid.to_owned()).or_default().told;
+        let times = match told {
+            Some(told) if told.error == error => {
+                told.repeats += 1;
+                if now().duration_since(told.at) < TELL_AGAIN {
+                    return None;
+                }
+                told.repeats
+            }
+            _ => 1,
+        };
+        *told = Some(Told { error: error.to_owned(), at: now(), repeats: 0 });
+        Some(times)
     }
 
     /// The pass went well, or the object is gone.
@@ -149,6 +181,21 @@ mod tests {
         assert_eq!(backoff.held("v", "create"), None);
         backoff.retain(|uid| uid != "u");
         assert_eq!(backoff.held("u", "create"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_is_told_once_and_again_after_a_while_with_how_often_it_came() {
+        let backoff = Backoff::default();
+        assert_eq!(backoff.news("u", "refused"), Some(1));
+        assert_eq!(backoff.news("u", "refused"), None);
+        assert_eq!(backoff.news("v", "refused"), Some(1), "of another object");
+        tokio::time::advance(TELL_AGAIN).await;
+        assert_eq!(backoff.news("u", "refused"), Some(2));
+        assert_eq!(backoff.news("u", "refused"), None);
+        assert_eq!(backoff.news("u", "not there"), Some(1), "another error");
+        assert_eq!(backoff.news("u", "refused"), Some(1), "and back");
+        backoff.forget("u");
+        assert_eq!(backoff.news("u", "refused"), Some(1), "after a success");
     }
 
     #[test]

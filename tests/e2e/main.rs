@@ -35,6 +35,8 @@ mod pauses;
 mod proof;
 mod reclaim;
 mod reused_host;
+mod secrets;
+mod shutdown;
 mod status;
 mod taints;
 mod takeover;

@@ -145,8 +145,10 @@ fn error_policy(raw: Arc<DynamicObject>, error: &PassError, context: Arc<Context
     let (namespace, name) = (raw.namespace(), raw.name_any());
     if error.class() == Class::Conflict {
         tracing::debug!(namespace, name, %error, "hold: what was read is old; looking again");
+    } else if let Some(times) = context.backoff.news(&raw.uid().unwrap_or_default(), &error.to_string()) {
+        tracing::warn!(namespace, name, %error, ?delay, times, "pass over a hold failed");
     } else {
-        tracing::warn!(namespace, name, %error, ?delay, "pass over a hold failed");
+        tracing::debug!(namespace, name, %error, ?delay, "pass over a hold failed as before");
     }
     Action::requeue(delay)
 }
