@@ -57,6 +57,10 @@ soak-agent:
 bench-detect:
     cargo bench --bench detect
 
+# From the start of an owner's program to the end of the Machine, 120 times, and what an agent costs at rest; as root, ten minutes.
+time-to-owner:
+    cargo bench --bench time_to_owner
+
 # The election, model-checked with one fault more than `cargo test` has: five million states and more, minutes.
 election-proof:
     ELECTION_PROOF=whole cargo test --test leadership -- --nocapture

@@ -15,6 +15,8 @@
 
 #[path = "../tests/harness/mod.rs"]
 mod harness;
+#[path = "report/mod.rs"]
+mod report;
 #[allow(dead_code, reason = "the fixture of all end-to-end tests")]
 #[path = "../tests/e2e/world.rs"]
 mod world;
@@ -65,7 +67,7 @@ async fn measure(per_minute: i64, minutes: i64) {
     for resource in ["stubconfigs", "stubmachines", "machines"] {
         let created = calls.by(&world.user).verb("create").on(resource);
         let lags = created.iter().map(|call| call.ended.duration_since(edges[&call.name]).as_millis());
-        let p99 = report(resource, lags.collect());
+        let p99 = report::tell(resource, "after the edge", lags.collect());
         assert!(resource != "machines" || p99 <= BOUND, "p99 {p99} ms, promised are {BOUND} ms");
     }
     let early = calls
@@ -73,28 +75,4 @@ async fn measure(per_minute: i64, minutes: i64) {
         .verb("create")
         .only(|call| edges.get(&call.name).is_some_and(|at| call.received < *at));
     assert!(early.is_empty(), "before their edge: {early}");
-}
-
-fn report(what: &str, mut lags: Vec<i128>) -> i128 {
-    lags.sort_unstable();
-    let at = |share: usize| lags[(lags.len() * share).div_ceil(100).clamp(1, lags.len()) - 1];
-    println!(
-        "{what:>14}: n {}  min {}  p50 {}  p90 {}  p99 {}  max {} ms after the edge",
-        lags.len(),
-        lags[0],
-        at(50),
-        at(90),
-        at(99),
-        lags[lags.len() - 1]
-    );
-    let mut from = 0;
-    for to in [5, 10, 20, 30, 50, 75, 100, 150, 200, 500, i128::MAX] {
-        let count = lags.iter().filter(|lag| (from..to).contains(*lag)).count();
-        if count > 0 {
-            let bound = if to == i128::MAX { "more".to_owned() } else { format!("< {to}") };
-            println!("    {bound:>6} ms  {count:>4}  {}", "#".repeat(count.min(80)));
-        }
-        from = to;
-    }
-    at(99)
 }

@@ -14,7 +14,7 @@ use crate::harness::wait::asked_until;
 use crate::world::{World, merge, scheduled_machine, spec};
 
 /// For roles, bindings and the policy itself to be known to the API server's own caches.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(240);
 const INFRASTRUCTURE: &str = "infrastructure.cluster.x-k8s.io";
 const BOOTSTRAP: &str = "bootstrap.cluster.x-k8s.io";
 const BINDING: &str = "scheduledmachine-validation-binding";
@@ -78,6 +78,19 @@ impl<'a> Person<'a> {
 
     async fn patches(&self, name: &str, patch: Value) -> Result<(), String> {
         said(self.machines.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)
+    }
+
+    /// A PUT of what is there with this put over it; tried again where the controller has written its status meanwhile.
+    async fn puts(&self, name: &str, over: impl Fn(&mut DynamicObject)) {
+        asked_until("let put it", PATIENCE, async || {
+            let mut object = self.machines.get(name).await.unwrap();
+            over(&mut object);
+            match self.machines.replace(name, &PostParams::default(), &object).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => false,
+                taken => taken.map(|_| true).expect("a lawful PUT"),
+            }
+        })
+        .await;
     }
 
     /// Tries until the server answers as it should once it knows of the rights.
@@ -176,8 +189,7 @@ async fn edits_that_ask_for_nothing_new_stay_open_to_people_without_those_rights
     world.until_settled(&name, "Terminated").await;
     bob.patches(&name, json!({"spec": {"killSwitch": false}})).await.unwrap();
     world.until_settled(&name, "Active").await;
-    let same = bob.machines.get(&name).await.unwrap();
-    bob.machines.replace(&name, &PostParams::default(), &same).await.expect("a PUT of what is there");
+    bob.puts(&name, |_| {}).await;
 
     for (patch, words) in [
         (json!({"bootstrapSpec": {"spec": {"x": 1}}}), "spec.bootstrapSpec (kind StubConfig)"),
@@ -192,16 +204,8 @@ async fn edits_that_ask_for_nothing_new_stay_open_to_people_without_those_rights
         .edit(&name, json!({"kubeconfigSecretRef": {"name": format!("{}-kubeconfig", world.tenant.cluster)}}))
         .await;
     bob.patches(&name, json!({"spec": {"kubeconfigSecretRef": null}})).await.expect("back to the default");
-    // As a client writes it that spells out what is absent; the controller may be writing its status meanwhile.
-    asked_until("let in with null for no Secret", PATIENCE, async || {
-        let mut spelled_out = bob.machines.get(&name).await.unwrap();
-        spelled_out.data["spec"]["kubeconfigSecretRef"] = Value::Null;
-        match bob.machines.replace(&name, &PostParams::default(), &spelled_out).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => false,
-            taken => taken.map(|_| true).expect("null is no Secret"),
-        }
-    })
-    .await;
+    // As a client writes it that spells out what is absent.
+    bob.puts(&name, |object| object.data["spec"]["kubeconfigSecretRef"] = Value::Null).await;
 
     let audit = world.tenant.planes().management().audit().after(world.mark);
     let refused = audit.by(&bob.name).verb("patch").on("scheduledmachines").only(|call| call.code == 403);

@@ -68,7 +68,7 @@ async fn until_in_force(planes: &ControlPlanes) {
     bad["spec"]["schedule"] = json!({});
     let mut hold = cases::good("MachineHold");
     hold["spec"]["reason"] = json!("");
-    let patience = Duration::from_secs(30);
+    let patience = Duration::from_secs(240);
     for object in [bad, hold] {
         asked_until("in force: the new definitions", patience, async || {
             let outcome = create(&client, "default", &object, true).await;

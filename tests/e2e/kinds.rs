@@ -92,6 +92,7 @@ async fn a_part_without_metadata_of_its_own_has_a_label_and_an_annotation_all_th
     world.create(&name, json!({})).await;
     let some = |object: &DynamicObject| !object.labels().is_empty() && !object.annotations().is_empty();
     eventually(&world.tenant.stub_machines(), &name, "made with both", PATIENCE, some).await;
+    world.until_settled(&name, "Active").await;
     let mark = world.mark;
     let made = world.tenant.planes().management().audit().after(mark).by(&world.user).on("stubmachines");
     assert!(made.verb("patch").is_empty(), "from the start, not afterwards: {made}");

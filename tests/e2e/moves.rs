@@ -88,6 +88,12 @@ async fn every_object_of_ours_is_in_the_list_of_a_move() {
     assert!(place("StubMachine", &lent) > place("Machine", &lent));
 }
 
+async fn until_blocked(world: &World, names: &[&str]) {
+    for name in names {
+        world.until(name, "blocked", |sm| said(sm, "Ready").0 == "BlockedByPause").await;
+    }
+}
+
 #[tokio::test]
 async fn a_move_cordons_and_deletes_nothing_and_the_other_side_takes_the_machines_over() {
     let Scene { world: source, lent, out, held, leaving } = scene("move").await;
@@ -101,14 +107,13 @@ async fn a_move_cordons_and_deletes_nothing_and_the_other_side_takes_the_machine
     let mut graph = Graph::discover(&source.tenant).await;
     graph.pause_source().await;
     let node_writes = source.workload_calls().on("nodes").writes().len();
-    for name in [&lent, &out, &held, &leaving] {
-        source.until(name, "blocked", |sm| said(sm, "Ready").0 == "BlockedByPause").await;
-    }
+    until_blocked(&source, &[&lent, &out, &held, &leaving]).await;
     graph.create_on(&target.tenant).await;
     graph.delete_from_source().await;
     for name in [&lent, &out, &held, &leaving] {
         crate::harness::gone(&source.scheduled_machines(), name, PATIENCE).await;
     }
+    until_blocked(&target, &[&lent, &out, &held, &leaving]).await;
     let still = target.calls().writes().only(|call| !is_word(call));
     assert!(still.is_empty(), "before the target was resumed: {still}");
     graph.resume_target(&target.tenant).await;

@@ -36,7 +36,8 @@ async fn the_node_of_an_earlier_run_goes_and_the_machine_finds_its_own() {
     gone(&world.nodes(), &old, PATIENCE).await;
     let lent = world
         .until(&name, "on the new Node", |sm| {
-            is_true(sm, "Ready") && sm.data["status"]["nodeRef"]["name"] == name.as_str()
+            let node = &sm.data["status"]["nodeRef"];
+            is_true(sm, "Ready") && node["name"] == name.as_str() && node["uid"].is_string()
         })
         .await;
     let node = world.nodes().get(&name).await.unwrap();
@@ -78,9 +79,10 @@ async fn is_lent_on(world: &World, day: &str, host: &str, secret: &str) {
     world.create(&night, json!({"infrastructureSpec": {"spec": on(world, host)}})).await;
     let active = world.until_settled(&night, "Active").await;
     assert_eq!(active.data["status"]["nodeRef"]["name"], host);
-    let node = eventually(&world.nodes(), host, "marked by Cluster API", PATIENCE, |node| {
+    // A future of this is large.
+    let node = Box::pin(eventually(&world.nodes(), host, "marked by Cluster API", PATIENCE, |node| {
         node.annotations().get("cluster.x-k8s.io/machine") == Some(&night)
-    })
+    }))
     .await;
 
     tenant.put_kubeconfig(secret, &narrow_kubeconfig(tenant, &world.user)).await;

@@ -119,6 +119,7 @@ async fn taints_are_on_before_the_node_is_ready_and_before_it_is_matched() {
         |value: Value| Patch::Merge(json!({"metadata": {"annotations": {"cluster.x-k8s.io/paused": value}}}));
     let machines = world.tenant.machines();
     machines.patch(&name, &PatchParams::default(), &paused(json!(""))).await.unwrap();
+    eventually(&machines, &name, "looked away from", PATIENCE, |machine| is_true(machine, "Paused")).await;
     let node = json!({"metadata": {"name": name}, "spec": {"providerID": stub.data["spec"]["providerID"]}});
     let node: Node = serde_json::from_value(node).unwrap();
     let joined = world.nodes().create(&PostParams::default(), &node).await.unwrap();
@@ -187,7 +188,8 @@ async fn edits_of_the_spec_change_ours_and_leave_a_strangers_taint_as_it_is() {
         assert_eq!(node.annotations().contains_key(RECORD), !wanted.is_empty());
     }
     let calls = world.workload_calls().on("nodes").writes();
-    assert!(calls.iter().all(|call| call.verb == "patch" && call.code == 200), "{calls}");
+    // Somebody else may have written in between.
+    assert!(calls.iter().all(|call| call.verb == "patch" && [200, 409].contains(&call.code)), "{calls}");
 }
 
 #[tokio::test]
@@ -244,6 +246,7 @@ async fn a_status_write_that_is_lost_with_the_controller_loses_no_taint() {
     world.until_told(&name, "True", "Applied").await;
     world.put_taint(&name, "theirs=x:NoSchedule").await;
     world.until_settled(&name, "Active").await;
+    world.until_event(&name, "Pending -> Active: ").await;
     // The first write announces the new value, the second one would say that it is there.
     let controller = world.controller.clone();
     let struck = proxy.kill_before_write(2, move || controller.kill());

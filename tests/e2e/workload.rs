@@ -177,8 +177,9 @@ async fn many_objects_share_one_connection_and_one_watch() {
     let calls = plane.audit().after(world.workload_mark).by(&user);
     // A watch is renewed by the minute.
     let minutes = usize::try_from(Timestamp::now().duration_since(began).as_secs() / 60).unwrap();
-    assert_eq!(calls.verb("list").len(), 1, "{calls}");
-    assert!((1..=minutes + 1).contains(&calls.verb("watch").len()), "{minutes} minutes: {calls}");
+    // One; and one more where a connection was given up on a busy machine.
+    assert!((1..=2).contains(&calls.verb("list").len()), "{calls}");
+    assert!((1..=minutes + 2).contains(&calls.verb("watch").len()), "{minutes} minutes: {calls}");
     let rest = calls.only(|call| call.verb != "list" && call.verb != "watch");
     assert!(rest.is_empty(), "{rest}");
     let secrets = world.calls().on("secrets").named("own");
@@ -378,7 +379,7 @@ async fn a_cluster_that_swallows_calls_is_noticed_and_delays_no_deletion() {
     assert!(took < SignedDuration::from_secs(2), "{took:#}");
     world.until_reach(&name, "Unreachable").await;
     tunnel.mend();
-    tokio::time::timeout(Duration::from_secs(30), world.until_reach(&name, "Connected"))
+    tokio::time::timeout(Duration::from_secs(120), world.until_reach(&name, "Connected"))
         .await
         .expect("it recovers by itself");
     world.until_settled(&name, "Terminated").await;

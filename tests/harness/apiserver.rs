@@ -185,6 +185,6 @@ pub async fn start_controllers(
         let program = ground.binaries.kube_controller_manager.clone();
         (Spec { name: format!("{plane}-controllers"), program, args, env: Vec::new() }, port)
     };
-    let (component, _) = start_ready(&ground.dir, Duration::from_secs(60), spec, ports::open).await?;
+    let (component, _) = start_ready(&ground.dir, Duration::from_secs(180), spec, ports::open).await?;
     Ok(component)
 }

@@ -76,7 +76,7 @@ pub async fn start(
             manifests::install(client, crds.clone()).await?;
         }
         let mut capi = Component::start(&ground.dir, spec(ground, &files, port, extra))?;
-        match ready(&mut capi, Duration::from_secs(60), async || ports::open(port).await).await {
+        match ready(&mut capi, Duration::from_secs(180), async || ports::open(port).await).await {
             Ok(()) => {
                 manifests::install(client, crds).await?;
                 forget_webhooks(client).await?;

@@ -28,6 +28,6 @@ pub async fn start(dir: &Path, binaries: &Binaries) -> Result<(Component, String
         let (name, program) = ("etcd".to_owned(), binaries.etcd.clone());
         (Spec { name, program, args, env: Vec::new() }, client)
     };
-    let (etcd, port) = start_ready(dir, Duration::from_secs(30), spec, ports::open).await?;
+    let (etcd, port) = start_ready(dir, Duration::from_secs(180), spec, ports::open).await?;
     Ok((etcd, format!("http://127.0.0.1:{port}")))
 }

@@ -65,6 +65,6 @@ pub async fn start(ground: &Ground, server: &str) -> Result<Component> {
         ];
         (Spec { name: "kwok".to_owned(), program: ground.binaries.kwok.clone(), args, env: Vec::new() }, port)
     };
-    let (kwok, _) = start_ready(&ground.dir, Duration::from_secs(60), spec, ports::open).await?;
+    let (kwok, _) = start_ready(&ground.dir, Duration::from_secs(180), spec, ports::open).await?;
     Ok(kwok)
 }

@@ -86,7 +86,7 @@ async fn served(client: &Client, crds: &[String]) -> Result<()> {
 
 async fn wait_a_little(tries: &mut u32, name: &str, why: &(dyn std::fmt::Display + Sync)) -> Result<()> {
     *tries += 1;
-    if *tries > 600 {
+    if *tries > 4800 {
         return Err(format!("{name} is not served: {why}").into());
     }
     // Established is not served: for a second the lists of a new kind fail, and a watch of it fails as well.

@@ -154,7 +154,7 @@ impl Plane {
     }
 
     async fn until_ready(&self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(180);
         while !apiserver::is_ready(&self.admin).await {
             let tail = {
                 let mut apiserver = self.apiserver.lock().unwrap_or_else(PoisonError::into_inner);
@@ -320,7 +320,7 @@ impl ControlPlanes {
             capi.component.restart(&self.ground.dir).expect("Cluster API");
             capi.webhook_port
         };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(180);
         while !ports::open(port).await {
             assert!(Instant::now() < deadline, "Cluster API did not come back");
             // A port that opens is told to nobody.

@@ -96,7 +96,7 @@ impl Refusal {
         let probe: ConfigMap =
             serde_json::from_value(json!({"metadata": {"name": self.name}})).expect("a probe");
         let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(240);
         loop {
             let answer = api.create(&dry_run, &probe).await;
             if answer.is_err() == refused {

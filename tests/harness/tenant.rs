@@ -186,7 +186,7 @@ impl Tenant {
     }
 
     async fn until_connected(&self, cluster: &str) {
-        let patience = Duration::from_secs(60);
+        let patience = Duration::from_secs(240);
         eventually(&self.clusters(), cluster, "connected", patience, |cluster| {
             let status = &cluster.data["status"];
             // In v1beta1 the conditions have another place.

@@ -31,6 +31,6 @@ async fn a_machine_leaves_while_its_workload_cluster_is_gone() {
     world.until_nothing_left(&name).await;
     assert_eq!(world.machines_created(&name), 1);
     world.edit(&name, json!({"schedule": {"enabled": true}})).await;
-    let back = world.until_settled(&name, "Active").await;
-    assert!(is_true(&back, "WorkloadReachable"));
+    world.until_settled(&name, "Active").await;
+    world.until(&name, "reachable", |sm| is_true(sm, "WorkloadReachable")).await;
 }

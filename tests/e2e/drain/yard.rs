@@ -3,12 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::harness::audit::{Call, Calls};
-use crate::harness::{FaultProxy, eventually, gone};
+use crate::harness::{FaultProxy, eventually, gone, provider};
 use crate::world::{PATIENCE, World, closed, merge, said};
 
 /// CAPI looks at a drain no more often than this, in seconds: what is done before was not waited for by it.
@@ -97,6 +97,14 @@ impl Yard {
         Api::namespaced(self.world.tenant.workload.clone(), &self.world.tenant.namespace)
     }
 
+    pub fn holds(&self) -> Api<DynamicObject> {
+        self.world.tenant.api(&provider::kind("5spot.finos.org", "v1alpha1", "MachineHold"))
+    }
+
+    pub async fn all_holds(&self) -> Vec<DynamicObject> {
+        self.holds().list(&ListParams::default()).await.unwrap().items
+    }
+
     /// The window ends; when that was written.
     pub async fn close(&self) -> Timestamp {
         let at = Timestamp::now();
@@ -109,6 +117,14 @@ impl Yard {
         let at = Timestamp::now();
         self.world.edit(&self.name, json!({"killSwitch": true})).await;
         at
+    }
+
+    /// When the server had answered the last edit: from then on a promise counts, and not from when a busy test asked.
+    pub fn edited(&self) -> Timestamp {
+        let planes = self.world.tenant.planes();
+        let edits = planes.management().audit().after(self.world.mark).on("scheduledmachines").verb("patch");
+        let edits = edits.named(&self.name).accepted().only(|call| call.user != self.world.user);
+        edits.iter().map(|call| call.ended).max().expect("an edit")
     }
 
     pub async fn until_draining(&self) -> DynamicObject {

@@ -126,7 +126,7 @@ async fn nobody_is_fought_over_the_label_the_rules_or_the_name() {
         pass_until(Timestamp::now() + SignedDuration::from_millis(500)).await;
     }
     yard.until("told", |sm| said(sm, "AgentReady").1.contains("ConfigMap")).await;
-    let writes = yard.world.workload_calls().writes();
+    let writes = yard.world.workload_calls().writes().accepted();
     assert_eq!((writes.on("configmaps").len(), writes.on("nodes").len()), (1, 1), "{writes}");
     yard.patch_node(json!({"metadata": {"labels": {LABEL: null}}})).await;
     yard.until_rules("put right in a minute", r#"["java"]"#).await;

@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
+use super::is_remembered_before_the_delete;
 use crate::drain::yard::{Yard, is_cordoned, is_ejecting};
 use crate::harness::proxy::{Entry, status_body};
 use crate::harness::{FaultProxy, eventually, refusal};
@@ -24,12 +25,7 @@ async fn a_hold_that_is_refused_is_latched_told_and_written_once_it_may_be() {
         refusal::refuse_creates(tenant.management_plane(), &tenant.namespace, "machineholds", why).await;
     let asked = yard.reclaim("java").await;
     let writes = yard.deleted_in_time(asked).await;
-    let latch = writes.only(|call| call.resource == "scheduledmachines/status").accepted();
-    let deleted = writes.on("machines").verb("delete");
-    assert!(
-        latch.iter().any(|call| call.ended <= deleted.iter().next().unwrap().received),
-        "latched before the DELETE: {writes}"
-    );
+    is_remembered_before_the_delete(&writes);
     yard.until_machine_gone().await;
     // The last attempt of all may have ended otherwise, on a server that is slow; the refusal is told again.
     let off = yard
@@ -71,7 +67,7 @@ async fn a_create_that_hangs_does_not_keep_the_owner_waiting_and_makes_no_second
     let hangs = Arc::new(AtomicBool::new(true));
     let still = hangs.clone();
     let swallows = move |entry: &Entry| makes_a_hold(entry) && still.load(Ordering::Relaxed);
-    proxy.delay(Duration::from_secs(20), swallows);
+    proxy.delay(Duration::from_secs(600), swallows);
     let asked = yard.reclaim("java").await;
     yard.deleted_in_time(asked).await;
     yard.until_machine_gone().await;
