@@ -20,7 +20,7 @@ pub const ON_YOUR_OWN: &str = "
 On your own cluster (the one that Cluster API runs in):
 
   cargo install --path .                                      # the 5spot binary
-  kubectl apply -k manifests                                  # definitions, policy, what the controller may do
+  kubectl apply -k manifests/crd                              # the definitions; docs/install.md runs it in the cluster
   5spot controller --log-format text                          # with your kubeconfig, from anywhere
   kubectl apply -f manifests/examples/weekday-hours.yaml      # edit clusterName and the two templates first
   kubectl get scheduledmachines --watch
