@@ -27,11 +27,12 @@ deny:
 advisories:
     cargo deny check advisories
 
-# What is generated from the code: the CRDs, and the table of metrics.
+# What is generated from the code: the CRDs, and the tables of metrics, settings and fields.
 generate:
     cargo build --quiet
     cargo run --quiet -- crd print > manifests/crd/definitions.yaml
     REGENERATE=1 cargo test --quiet --test architecture metrics
+    REGENERATE=1 cargo test --quiet --test documents generated
 
 # The schedule engine against the naive evaluator: every transition of every zone, and the past since 1850.
 schedule-proof:

@@ -13,6 +13,7 @@
 mod harness;
 mod install;
 mod joints;
+mod pages;
 mod running;
 mod shipped;
 #[allow(dead_code, reason = "the fixture of all end-to-end tests")]
