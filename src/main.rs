@@ -10,12 +10,12 @@ use fivespot::agent::{self, oneshot, rules};
 use fivespot::api::crd;
 use fivespot::api::names::AGENT;
 use fivespot::cli::{self, Call, CrdFormat, Typed};
-use fivespot::config::{AgentTask, ControllerConfig, Election};
+use fivespot::config::{AgentTask, ControllerConfig};
 use fivespot::controller::census::Census;
 use fivespot::controller::{self, Instruments, Settings, about};
 use fivespot::leadership::candidate::Terms;
 use fivespot::leadership::duties::Duties;
-use fivespot::leadership::elector::{Elector, holder};
+use fivespot::leadership::election::{Election, Share, holder};
 use fivespot::leadership::fence::FenceLayer;
 use fivespot::runtime::{StopSignals, Tasks};
 use fivespot::telemetry::admin::{self, Port, Purpose};
@@ -89,7 +89,7 @@ async fn serve(config: ControllerConfig) -> Result<(), Failure> {
     };
     let (stopping, mut intake_end) = watch::channel(false);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = settings.namespace, "controller starts");
-    let instruments = Instruments { metrics, calls, health: health.clone() };
+    let instruments = Instruments { metrics, calls, health: health.clone(), answers: answers.clone() };
     let stop = async move {
         // An error means that the sender is gone, and with it the process.
         let _ = intake_end.wait_for(|stop| *stop).await;
@@ -135,25 +135,30 @@ async fn stand(
         metrics.set_shards(1, usize::from(config.shard.count));
         return Ok(duties);
     }
-    let Election { lease_name, lease_namespace, duration, renew_deadline, retry_period } = &config.election;
-    let terms = Terms { duration: *duration, renew_deadline: *renew_deadline, retry_period: *retry_period };
+    let terms = &config.election;
     let client = ClientBuilder::try_from(connection().await?)?.with_layer(calls).build();
-    let leases = Api::namespaced(client, lease_namespace);
-    let elector = Elector::new(leases, lease_name.clone(), holder(config.pod.as_deref()), terms);
-    let duties = Duties::elected([elector.proof()]);
-    metrics.set_shards(0, 1);
+    let leases = Api::namespaced(client, &terms.lease_namespace);
+    let (name, me) = (&terms.lease_name, holder(config.pod.as_deref()));
+    let terms = Terms {
+        duration: terms.duration,
+        renew_deadline: terms.renew_deadline,
+        retry_period: terms.retry_period,
+    };
+    let share = Share { own: config.shard.id, count: config.shard.count };
+    let election = Election::new(leases, name, &me, terms, share);
+    let duties = Duties::elected(election.proofs());
+    metrics.set_shards(0, usize::from(share.count));
     let (metrics, told) = (metrics.clone(), duties.clone());
     let stop = async move {
         // Only ever an error: the other end is dropped.
         let _ = nothing_is_written.changed().await;
     };
-    tasks.spawn_lasting(
-        "leader election",
-        elector.run(stop, move |leads| {
-            metrics.set_shards(usize::from(leads), 1);
-            told.tell();
-        }),
-    );
+    let changed = move || {
+        let (count, held) = told.held();
+        metrics.set_shards(held.len(), count);
+        told.tell();
+    };
+    tasks.spawn_lasting("leader election", election.run(stop, changed));
     Ok(duties)
 }
 

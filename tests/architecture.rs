@@ -16,7 +16,8 @@ mod house {
     use std::path::{Path, PathBuf};
 
     /// No await, no client, no clock, no environment, no logging.
-    const PURE: [&str; 31] = [
+    const PURE: [&str; 32] = [
+        "src/leadership/board.rs",
         "src/leadership/candidate.rs",
         "src/leadership/lease.rs",
         "src/leadership/shard.rs",
@@ -154,7 +155,10 @@ mod names {
 
     use fivespot::api::names;
 
-    const KNOWN: [&str; 17] = [
+    const KNOWN: [&str; 20] = [
+        names::LABEL_ELECTION,
+        names::LABEL_SHARDS,
+        names::ANNOTATION_ASKED_FOR,
         names::LABEL_RECLAIM_AGENT,
         names::ANNOTATION_RECLAIM_REQUESTED,
         names::ANNOTATION_RECLAIM_REASON,

@@ -91,6 +91,13 @@ pub fn agent_object(node: &str) -> String {
     format!("reclaim-agent-{node}")
 }
 
+/// On a Lease of a leader election: the name that all Leases of that election begin with.
+pub const LABEL_ELECTION: &str = "5spot.finos.org/election";
+/// On the same: into how many parts the objects are shared out, by whoever wrote it.
+pub const LABEL_SHARDS: &str = "5spot.finos.org/shards";
+/// On the same: the replica that it belongs to is there, and asks for it; its holder's name.
+pub const ANNOTATION_ASKED_FOR: &str = "5spot.finos.org/asked-for-by";
+
 /// Cluster API's core group.
 pub const CAPI_GROUP: &str = "cluster.x-k8s.io";
 /// The `CustomResourceDefinition` of Machines.

@@ -17,6 +17,9 @@ pub const KNOWN_GROUPS: [&str; 3] =
 pub const CONCURRENT_CREATES: u16 = 12;
 /// More would be no bound.
 const MOST_CONCURRENT_CREATES: u16 = 1000;
+/// What `lease-name` may be.
+const LEASE_NAME: &str =
+    "at most 63 of a-z, 0-9, - and ., each part beginning and ending with a letter or digit";
 /// Name in our Events where nobody tells the pod's.
 const NAMELESS: &str = "5spot-controller";
 /// Each shard has a Lease of its own; more instances than this are a mistake.
@@ -83,7 +86,7 @@ impl ControllerConfig {
         let pod = values.read("pod-name", SUBDOMAIN, subdomain)?.map(|(name, _)| name);
         let fix = "API groups like infrastructure.cluster.x-k8s.io, comma separated";
         let extra = values.read("allowed-api-groups", fix, groups)?;
-        let config = Self {
+        Ok(Self {
             logs: values.logs()?,
             metrics_port: metrics_port.ok_or(ConfigError::Missing { name: "metrics-port" })?,
             health_port: health_port.ok_or(ConfigError::Missing { name: "health-port" })?,
@@ -99,9 +102,7 @@ impl ControllerConfig {
             shard: shard(values)?,
             is_elected: values.switch("enable-leader-election")?.0,
             election: election(values)?,
-        };
-        not_yet(values, &config)?;
-        Ok(config)
+        })
     }
 }
 
@@ -139,18 +140,10 @@ fn election(values: &Values) -> Result<Election, ConfigError> {
             fix: "the retry period must be below the renew deadline, or there is no second attempt",
         });
     }
-    let text = |valid: fn(&str) -> bool| move |text: &str| valid(text).then(|| text.to_owned());
-    let (lease_name, _) = values.must("lease-name", SUBDOMAIN, text(is_subdomain))?;
-    let (lease_namespace, _) = values.must("lease-namespace", LABEL, text(is_label))?;
+    // It is a label as well.
+    let fits = |text: &str| (is_subdomain(text) && text.len() <= 63).then(|| text.to_owned());
+    let (lease_name, _) = values.must("lease-name", LEASE_NAME, fits)?;
+    let (lease_namespace, _) =
+        values.must("lease-namespace", LABEL, |text| is_label(text).then(|| text.to_owned()))?;
     Ok(Election { lease_name, lease_namespace, duration, renew_deadline, retry_period })
-}
-
-/// What this version cannot do is refused.
-fn not_yet(values: &Values, config: &ControllerConfig) -> Result<(), ConfigError> {
-    if config.shard.count == 1 || !config.is_elected {
-        return Ok(());
-    }
-    let given = |name| values.given(name).ok_or(ConfigError::Missing { name });
-    let both = (given("instance-count")?, given("enable-leader-election")?).into();
-    Err(ConfigError::Together { both, fix: "shards without election, or an election of one for all" })
 }

@@ -257,8 +257,8 @@ fn a_fault_is_told_in_one_line_with_its_source_and_the_fix() {
     );
     let port = said(&[], &[("METRICS_PORT", "tcp://10.96.0.7:8080")]);
     assert!(port.contains("Service named \"metrics\"") && port.contains("enableServiceLinks"), "{port}");
-    let told = said(&["--instance-count=2"], &[("ENABLE_LEADER_ELECTION", "true")]);
-    assert!(told.contains("--instance-count=\"2\" and ENABLE_LEADER_ELECTION=\"true\""), "{told}");
+    let long = format!("a{}", "b".repeat(63));
+    assert!(said(&["--lease-name", &long], &[]).contains("at most 63"));
 }
 
 #[test]

@@ -52,6 +52,7 @@ use crate::capi::core::{Core, CoreNotice};
 use crate::capi::kinds::Kinds;
 use crate::leadership::duties::Duties;
 use crate::runtime::Tasks;
+use crate::telemetry::answers::Answers;
 use crate::telemetry::health::{Awaited, Health, Pulse};
 use crate::telemetry::metrics::{Calls, ControllerMetrics};
 use crate::watch::{Notice, follow};
@@ -99,6 +100,8 @@ pub struct Instruments {
     pub calls: Calls,
     /// Alive, and ready.
     pub health: Health,
+    /// How the management cluster answers that client.
+    pub answers: Answers,
 }
 
 /// Adds everything that the controller does to `tasks`; it writes for those objects alone that `duties` let it act on.
@@ -111,7 +114,7 @@ pub fn start(
     tasks: &mut Tasks,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> World {
-    let Instruments { metrics, calls, health } = instruments;
+    let Instruments { metrics, calls, health, answers } = instruments;
     let (keys, received) = mpsc::unbounded_channel();
     let (hold_keys, hold_received) = mpsc::unbounded_channel();
     let objects = Writer::new(scheduled_machine_resource());
@@ -163,6 +166,7 @@ pub fn start(
         metrics,
         health,
         duties,
+        answers,
     });
     let stop = stop.shared();
     tasks.spawn("succession", succession::follow(context.clone(), waker, changes));

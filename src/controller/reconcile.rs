@@ -24,6 +24,7 @@ use crate::controller::snapshot::Snapshot;
 use crate::controller::tell::{released, write_status};
 use crate::controller::turn::{MOMENT, NET, Permit, Turn, Turns};
 use crate::leadership::duties::{Duties, Standing};
+use crate::telemetry::answers::Answers;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::ControllerMetrics;
 use crate::workload::{Asker, ConnectionKey};
@@ -32,6 +33,12 @@ use crate::workload::{Asker, ConnectionKey};
 const LONGEST: Duration = Duration::from_secs(15 * 60);
 /// A cache that is behind our own write shows it within milliseconds; this is the net under the missing event.
 const BEHIND: Duration = Duration::from_secs(1);
+
+/// Whoever has just won waits for so long at most until its watches are open again: their pauses after an outage are
+/// shorter, and one that a person has to mend is waited for by nobody.
+const CATCHING_UP: Duration = Duration::from_secs(8);
+/// Between two looks whether they are.
+const SOON: Duration = Duration::from_millis(100);
 
 /// What every pass shares.
 pub struct Context {
@@ -53,6 +60,8 @@ pub struct Context {
     pub health: Health,
     /// Which objects are ours to act on, now.
     pub duties: Duties,
+    /// Whether the caches can be up to date.
+    pub answers: Answers,
 }
 
 /// One pass over one ScheduledMachine, if it is ours to act on. One that stops being so ends the pass with its next write,
@@ -63,6 +72,12 @@ pub struct Context {
 pub async fn reconcile(raw: Arc<DynamicObject>, context: Arc<Context>) -> Result<Action, PassFailed> {
     let (namespace, name) = (raw.namespace().unwrap_or_default(), raw.name_any());
     let claim = match context.duties.over(&namespace, &name) {
+        // Another replica has acted while this one, cut off, could not see it.
+        Standing::Acts(claim)
+            if claim.is_younger_than(CATCHING_UP) && !context.answers.are_watches_open() =>
+        {
+            return Ok(Action::requeue(SOON));
+        }
         Standing::Acts(claim) => claim,
         Standing::StandsBy => {
             // Whoever follows finds the connections open.

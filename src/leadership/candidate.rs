@@ -98,6 +98,10 @@ pub struct Candidate {
     sent_at: Option<Moment>,
     /// No call before this.
     not_before: Moment,
+    /// Before this it does not want the Lease.
+    back_until: Moment,
+    /// Others go first: it bids so much later than it may.
+    reluctance: Duration,
     is_leaving: bool,
 }
 
@@ -112,6 +116,8 @@ impl Candidate {
             proven_at: None,
             sent_at: None,
             not_before: Moment::default(),
+            back_until: Moment::default(),
+            reluctance: Duration::ZERO,
             is_leaving: false,
         }
     }
@@ -133,6 +139,19 @@ impl Candidate {
         self.not_before = Moment::default();
     }
 
+    /// Lets go what it has, and does not want it again before that moment. Whoever calls this acts no more meanwhile.
+    pub fn stand_back(&mut self, until: Moment) {
+        self.back_until = until;
+        if self.proven_at.take().is_some() {
+            self.not_before = Moment::default();
+        }
+    }
+
+    /// From now on it lets others go first for so long.
+    pub fn be_reluctant(&mut self, by: Duration) {
+        self.reluctance = by;
+    }
+
     /// What it wants now. Nothing while a write is out.
     pub fn next(&self, now: Moment) -> Wish {
         if self.sent_at.is_some() {
@@ -148,10 +167,12 @@ impl Candidate {
         let Some(seen) = self.seen.as_ref().filter(|_| !self.is_in_doubt) else { return Wish::Read };
         let base = seen.lease.as_ref().map(|lease| lease.version.clone());
         if holds {
-            return Wish::Write(Bid { base, is_release: self.is_leaving, is_transition: false });
+            let is_release = self.is_leaving || now < self.back_until;
+            return Wish::Write(Bid { base, is_release, is_transition: false });
         }
-        if now < seen.free_at {
-            return Wish::Wait(seen.free_at);
+        let free_at = seen.free_at.after(self.reluctance).max(self.back_until);
+        if now < free_at {
+            return Wish::Wait(free_at);
         }
         Wish::Write(Bid { base, is_release: false, is_transition: true })
     }
@@ -184,7 +205,7 @@ impl Candidate {
     pub fn accepted(&mut self, lease: Record, now: Moment) {
         let Some(sent) = self.sent_at.take() else { return };
         let is_mine = lease.holder.as_deref() == Some(&self.me);
-        self.proven_at = Some(sent).filter(|_| is_mine && !self.is_leaving);
+        self.proven_at = Some(sent).filter(|_| is_mine && !self.is_leaving && now >= self.back_until);
         self.look(Some(lease), now);
         self.not_before = sent.after(self.terms.retry_period);
     }
@@ -312,6 +333,29 @@ mod tests {
         candidate.sending(at(0));
         candidate.accepted(held_by("", "2"), at(0));
         assert_eq!(candidate.next(at(0)), Wish::Rest);
+    }
+
+    #[test]
+    fn whoever_stands_back_lets_go_and_wants_it_again_later() {
+        let mut candidate = leading(0, 0);
+        candidate.stand_back(at(20));
+        assert_eq!(candidate.proof(at(0)), None);
+        let bid = Bid { base: Some("1".to_owned()), is_release: true, is_transition: false };
+        assert_eq!(candidate.next(at(0)), Wish::Write(bid));
+        candidate.sending(at(0));
+        candidate.accepted(held_by("", "2"), at(0));
+        assert_eq!(candidate.next(at(3)), Wish::Wait(at(20)));
+        assert!(matches!(candidate.next(at(20)), Wish::Write(bid) if !bid.is_release));
+    }
+
+    #[test]
+    fn whoever_is_reluctant_lets_others_go_first() {
+        let mut candidate = candidate();
+        candidate.read(Some(held_by("", "7")), at(0));
+        candidate.be_reluctant(Duration::from_secs(1));
+        assert_eq!(candidate.next(at(0)), Wish::Wait(at(1)));
+        candidate.told(Some(held_by("other", "8")), at(0));
+        assert_eq!(candidate.next(at(1)), Wish::Wait(at(16)));
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use super::candidate::{Moment, Terms};
 use super::clock;
 
@@ -41,12 +43,27 @@ struct State {
     sent: AtomicU64,
     /// Another one with every time that the Lease was won.
     term: AtomicU64,
+    /// When it was won last, in milliseconds.
+    won: AtomicU64,
+    /// Writes that have begun and are not answered.
+    out: watch::Sender<usize>,
+}
+
+/// A write that has begun; until this is dropped.
+#[derive(Debug)]
+pub(super) struct Writing(Proof);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.0.out.send_modify(|out| *out -= 1);
+    }
 }
 
 impl Proof {
     /// Of a Lease that is not ours yet.
     pub fn of(terms: Terms) -> Self {
-        Self(Arc::new(State { terms, sent: AtomicU64::new(NEVER), term: AtomicU64::new(0) }))
+        let (sent, term, won) = (AtomicU64::new(NEVER), AtomicU64::new(0), AtomicU64::new(0));
+        Self(Arc::new(State { terms, sent, term, won, out: watch::Sender::new(0) }))
     }
 
     /// What proves it now; `None`: nothing does. Called by one task alone.
@@ -55,6 +72,8 @@ impl Proof {
         let millis = sent.map(|sent| u64::try_from(sent.0.as_millis()).unwrap_or(u64::MAX - 1) + 1);
         if millis.is_some() && self.0.sent.load(Ordering::SeqCst) == NEVER {
             // Before the proof: whoever sees that sees the new term as well.
+            let won = u64::try_from(clock::now().0.as_millis()).unwrap_or(u64::MAX);
+            self.0.won.store(won, Ordering::SeqCst);
             self.0.term.fetch_add(1, Ordering::SeqCst);
         }
         self.0.sent.store(millis.unwrap_or(NEVER), Ordering::SeqCst);
@@ -65,6 +84,12 @@ impl Proof {
         let term = self.0.term.load(Ordering::SeqCst);
         let claim = Claim(Some(InTerm { proof: self.clone(), term }));
         claim.holds().then_some(claim)
+    }
+
+    /// Returns once no write that has begun is unanswered. Called when none may begin.
+    pub(super) async fn all_answered(&self) {
+        // The sender lives as long as we do.
+        let _ = self.0.out.subscribe().wait_for(|out| *out == 0).await;
     }
 
     fn left(&self, term: u64, span: Duration) -> Option<Duration> {
@@ -89,6 +114,22 @@ impl Claim {
             None => true,
             Some(InTerm { proof, term }) => proof.left(*term, proof.0.terms.renew_deadline).is_some(),
         }
+    }
+
+    /// The Lease was won less than that ago.
+    pub fn is_younger_than(&self, age: Duration) -> bool {
+        self.0.as_ref().is_some_and(|InTerm { proof, .. }| {
+            let won = Moment(Duration::from_millis(proof.0.won.load(Ordering::SeqCst)));
+            clock::now().since(won) < age
+        })
+    }
+
+    /// A write is about to begin: to be called before [`Claim::holds`], so that whoever ends the claim and then looks sees
+    /// either none or this one.
+    pub(super) fn begins(&self) -> Option<Writing> {
+        let InTerm { proof, .. } = self.0.as_ref()?;
+        proof.0.out.send_modify(|out| *out += 1);
+        Some(Writing(proof.clone()))
     }
 
     /// How long a write that has begun may wait for its answer; `None`: for as long as it likes. It is given up half way
@@ -144,6 +185,7 @@ mod tests {
         assert!(proof.claim().is_none());
         proof.prove(Some(before(9)));
         let claim = proof.claim().unwrap();
+        assert!(claim.is_younger_than(Duration::from_secs(60)) && !claim.is_younger_than(Duration::ZERO));
         proof.prove(Some(before(10)));
         assert!(!claim.holds() && proof.claim().is_none());
         proof.prove(Some(before(0)));
@@ -176,9 +218,22 @@ mod tests {
         assert_eq!(claim.answer_within(), Some(Duration::ZERO));
     }
 
+    #[tokio::test]
+    async fn whoever_ends_a_claim_can_wait_for_the_writes_that_have_begun() {
+        let proof = Proof::of(TERMS);
+        proof.prove(Some(before(0)));
+        let writing = proof.claim().unwrap().begins();
+        proof.prove(None);
+        let soon = Duration::from_millis(20);
+        assert!(tokio::time::timeout(soon, proof.all_answered()).await.is_err());
+        drop(writing);
+        proof.all_answered().await;
+    }
+
     #[test]
     fn where_nobody_is_elected_it_always_holds() {
         assert!(Claim::unconditional().holds());
+        assert!(!Claim::unconditional().is_younger_than(Duration::MAX));
         assert_eq!(Claim::unconditional().answer_within(), None);
     }
 

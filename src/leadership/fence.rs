@@ -66,7 +66,9 @@ where
         let call = self.inner.call(request);
         Box::pin(async move {
             let Some(what) = what else { return call.await.map_err(Into::into) };
-            let fenced = match Claim::current() {
+            let claim = Claim::current();
+            let _begun = claim.as_ref().and_then(Claim::begins);
+            let fenced = match claim {
                 None => Fenced::Uncovered,
                 Some(claim) if !claim.holds() => Fenced::NotHeld,
                 Some(claim) => tokio::select! {

@@ -1,5 +1,6 @@
 //! A Lease as the election reads and writes it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -8,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::core::ObjectMeta;
 
 use super::candidate::{Bid, Record, Terms};
+use crate::api::names::ANNOTATION_ASKED_FOR;
 
 /// What a Lease says to a candidate.
 pub(super) fn read(lease: &Lease) -> Record {
@@ -22,18 +24,41 @@ pub(super) fn read(lease: &Lease) -> Record {
     }
 }
 
-/// The Lease that a bid asks for; everything else that stands in it stays.
-pub(super) fn write(
-    before: Option<&Lease>,
-    name: &str,
-    me: &str,
-    terms: Terms,
-    bid: &Bid,
-    now: Timestamp,
-) -> Lease {
+/// What stays the same of a Lease, whoever has it.
+#[derive(Clone, Debug)]
+pub(super) struct Form {
+    /// Its name.
+    pub name: String,
+    /// Of its election, and how many shards that has.
+    pub labels: BTreeMap<String, String>,
+    /// On what terms.
+    pub terms: Terms,
+}
+
+/// Who asks for it, and has it not.
+pub(super) fn asked_for_by(lease: &Lease) -> Option<&str> {
+    lease.metadata.annotations.as_ref()?.get(ANNOTATION_ASKED_FOR).map(String::as_str)
+}
+
+/// The same Lease, asked for by somebody.
+pub(super) fn asked_for(lease: &Lease, me: &str) -> Lease {
+    let mut lease = lease.clone();
+    lease.metadata.managed_fields = None;
+    let annotations = lease.metadata.annotations.get_or_insert_default();
+    annotations.insert(ANNOTATION_ASKED_FOR.to_owned(), me.to_owned());
+    lease
+}
+
+/// The Lease that a bid asks for; everything else that stands in it stays. Whoever takes it is asked by nobody yet.
+pub(super) fn write(before: Option<&Lease>, form: &Form, me: &str, bid: &Bid, now: Timestamp) -> Lease {
+    let Form { name, labels, terms } = form;
     let mut lease = before.cloned().unwrap_or_default();
     if before.is_none() {
-        lease.metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        lease.metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
+    }
+    lease.metadata.labels.get_or_insert_default().extend(labels.clone());
+    if let Some(annotations) = lease.metadata.annotations.as_mut().filter(|_| bid.is_transition) {
+        annotations.remove(ANNOTATION_ASKED_FOR);
     }
     lease.metadata.resource_version.clone_from(&bid.base);
     lease.metadata.managed_fields = None;
@@ -64,6 +89,11 @@ mod tests {
         retry_period: Duration::from_secs(2),
     };
 
+    fn form() -> Form {
+        let labels = [("5spot.finos.org/shards".to_owned(), "1".to_owned())].into();
+        Form { name: "5spot-leader".to_owned(), labels, terms: TERMS }
+    }
+
     fn bid(base: Option<&str>, is_release: bool, is_transition: bool) -> Bid {
         Bid { base: base.map(str::to_owned), is_release, is_transition }
     }
@@ -71,7 +101,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back_and_a_release_is_nobodys() {
         let at = Timestamp::from_second(1_800_000_000).unwrap();
-        let mut first = write(None, "5spot-leader", "a_1", TERMS, &bid(None, false, true), at);
+        let mut first = write(None, &form(), "a_1", &bid(None, false, true), at);
         assert_eq!(first.metadata.resource_version, None);
         first.metadata.resource_version = Some("7".to_owned());
         let expected =
@@ -79,15 +109,14 @@ mod tests {
         assert_eq!(read(&first), expected);
 
         let later = at + Duration::from_secs(2);
-        let renewed = write(Some(&first), "5spot-leader", "a_1", TERMS, &bid(Some("7"), false, false), later);
+        let renewed = write(Some(&first), &form(), "a_1", &bid(Some("7"), false, false), later);
         let (before, after) = (first.spec.clone().unwrap(), renewed.spec.clone().unwrap());
         assert_eq!((after.acquire_time, after.lease_transitions), (before.acquire_time, Some(1)));
         assert_eq!(after.renew_time, Some(MicroTime(later)));
 
-        let released =
-            write(Some(&renewed), "5spot-leader", "a_1", TERMS, &bid(Some("8"), true, false), later);
+        let released = write(Some(&renewed), &form(), "a_1", &bid(Some("8"), true, false), later);
         assert_eq!(read(&released).holder, None);
-        let taken = write(Some(&released), "5spot-leader", "b_1", TERMS, &bid(Some("9"), false, true), later);
+        let taken = write(Some(&released), &form(), "b_1", &bid(Some("9"), false, true), later);
         assert_eq!(taken.spec.unwrap().lease_transitions, Some(2));
     }
 
@@ -95,8 +124,16 @@ mod tests {
     fn what_others_wrote_into_it_stays() {
         let mut stored = Lease::default();
         stored.metadata.labels = Some([("team".to_owned(), "night".to_owned())].into());
-        let written =
-            write(Some(&stored), "l", "a", TERMS, &bid(Some("1"), false, true), Timestamp::UNIX_EPOCH);
-        assert_eq!(written.metadata.labels, stored.metadata.labels);
+        let written = write(Some(&stored), &form(), "a", &bid(Some("1"), false, true), Timestamp::UNIX_EPOCH);
+        let labels = written.metadata.labels.clone().unwrap();
+        assert_eq!((labels["team"].as_str(), labels["5spot.finos.org/shards"].as_str()), ("night", "1"));
+
+        let asked = asked_for(&written, "b");
+        assert_eq!(asked_for_by(&asked), Some("b"));
+        let at = Timestamp::UNIX_EPOCH;
+        let renewed = write(Some(&asked), &form(), "a", &bid(Some("2"), false, false), at);
+        assert_eq!(asked_for_by(&renewed), Some("b"), "until somebody else has it");
+        let taken = write(Some(&renewed), &form(), "b", &bid(Some("3"), false, true), at);
+        assert_eq!(asked_for_by(&taken), None);
     }
 }

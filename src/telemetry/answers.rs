@@ -1,5 +1,6 @@
 //! How the API server that we live by has answered lately. Told by the layer that counts calls.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,11 @@ const SILENCE: Duration = Duration::from_secs(90);
 
 /// The latest answers; clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Answers(Arc<Mutex<State>>);
+pub struct Answers {
+    state: Arc<Mutex<State>>,
+    /// What is watched, and cannot be at the moment.
+    unwatched: Arc<Mutex<BTreeSet<&'static str>>>,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
@@ -27,6 +32,21 @@ impl Answers {
     /// It did not answer, or with an error of its own.
     pub fn failed(&self) {
         self.lock().failing_since.get_or_insert_with(now);
+    }
+
+    /// A watch of this resource was opened, or could not be.
+    pub fn watched(&self, resource: &'static str, is_open: bool) {
+        let mut unwatched = self.unwatched.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_open {
+            unwatched.remove(resource);
+        } else {
+            unwatched.insert(resource);
+        }
+    }
+
+    /// Every watch that was opened last is open: what the caches show is not older than what is on its way.
+    pub fn are_watches_open(&self) -> bool {
+        self.unwatched.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// How long ago the last answer came; `None`: there was none.
@@ -54,7 +74,7 @@ impl Answers {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,7 +90,7 @@ mod tests {
     fn answers(last: Option<u64>, failing: Option<u64>) -> Answers {
         let ago = |seconds: u64| now().checked_sub(Duration::from_secs(seconds)).unwrap();
         let state = State { last: last.map(ago), failing_since: failing.map(ago) };
-        Answers(Arc::new(Mutex::new(state)))
+        Answers { state: Arc::new(Mutex::new(state)), ..Answers::default() }
     }
 
     #[test]
@@ -86,6 +106,17 @@ mod tests {
             let answers = answers(last, failing);
             assert_eq!(answers.lately().is_ok(), well, "{last:?} {failing:?}: {:?}", answers.lately());
         }
+    }
+
+    #[test]
+    fn watches_are_open_once_each_that_failed_was_opened_again() {
+        let answers = Answers::default();
+        answers.watched("machines", false);
+        answers.watched("machineholds", false);
+        answers.watched("machines", true);
+        assert!(!answers.are_watches_open());
+        answers.watched("machineholds", true);
+        assert!(answers.are_watches_open());
     }
 
     #[test]

@@ -175,6 +175,7 @@ impl Underway {
             Some(answers) => answers.failed(),
             None => {}
         }
+        self.tell_of_watch(status < 500);
     }
 
     fn failed(mut self) {
@@ -182,6 +183,16 @@ impl Underway {
         self.count(NONE);
         if let Some(answers) = &self.calls.answers {
             answers.failed();
+        }
+        self.tell_of_watch(false);
+    }
+
+    /// Of kinds that have no word of their own one cannot be told from another.
+    fn tell_of_watch(&self, is_open: bool) {
+        if let Some(answers) = self.calls.answers.as_ref().filter(|_| self.verb == "watch")
+            && self.resource != OTHER
+        {
+            answers.watched(self.resource, is_open);
         }
     }
 }
@@ -194,6 +205,7 @@ impl Drop for Underway {
         self.count(NONE);
         if let Some(answers) = self.calls.answers.as_ref().filter(|_| self.began.elapsed() > PATIENCE) {
             answers.failed();
+            self.tell_of_watch(false);
         }
     }
 }
