@@ -21,36 +21,36 @@ async fn what_the_predecessor_left_is_taken_over_as_it_stands() {
 #[tokio::test]
 async fn every_way_of_deleting_it_honours_the_grace_and_orphans_nothing() {
     let world = World::start("propagation").await;
-    for policy in [PropagationPolicy::Orphan, PropagationPolicy::Foreground, PropagationPolicy::Background] {
-        let name = world.tenant.unique("ws");
-        world.create(&name, json!({"gracefulShutdownTimeout": "20s"})).await;
-        world.until_settled(&name, "Active").await;
-        let mark = world.tenant.management_plane().audit().mark();
-        let params = DeleteParams { propagation_policy: Some(policy.clone()), ..DeleteParams::default() };
-        world.scheduled_machines().delete(&name, &params).await.unwrap();
-        let leaving =
-            world.until(&name, "in its grace", |sm| said(sm, "Ready").0 == "GracePeriodActive").await;
-        let ends = instant(&leaving, "/status/leaving/graceEndsAt").unwrap();
-        if policy != PropagationPolicy::Background {
-            // The garbage collector takes the reference off at once, the label stays.
-            let stripped = eventually(&world.tenant.machines(), &name, "stripped", PATIENCE, |machine| {
-                machine.owner_references().iter().all(|owner| owner.kind != "ScheduledMachine")
-            })
-            .await;
-            assert!(stripped.labels().contains_key(UID_LABEL), "{policy:?}");
-        }
-        gone(&world.scheduled_machines(), &name, PATIENCE).await;
-        world.until_nothing_left(&name).await;
-        let deletes =
-            world.tenant.management_plane().audit().after(mark).on("machines").verb("delete").named(&name);
-        assert_eq!(deletes.len(), 1, "{policy:?}: {deletes}");
-        let delete = deletes.iter().next().unwrap();
-        assert_eq!(delete.user, world.user, "{policy:?}: not the garbage collector's work");
-        assert!(
-            delete.received >= ends - SignedDuration::from_millis(50),
-            "{policy:?}: {delete} before {ends}"
-        );
+    let policies = [PropagationPolicy::Orphan, PropagationPolicy::Foreground, PropagationPolicy::Background];
+    futures::future::join_all(policies.map(|policy| deleted_by(&world, policy))).await;
+}
+
+async fn deleted_by(world: &World, policy: PropagationPolicy) {
+    let name = world.tenant.unique("ws");
+    // Longer than the garbage collector takes on a busy machine.
+    world.create(&name, json!({"gracefulShutdownTimeout": "60s"})).await;
+    world.until_settled(&name, "Active").await;
+    let mark = world.tenant.management_plane().audit().mark();
+    let params = DeleteParams { propagation_policy: Some(policy.clone()), ..DeleteParams::default() };
+    world.scheduled_machines().delete(&name, &params).await.unwrap();
+    let leaving = world.until(&name, "in its grace", |sm| said(sm, "Ready").0 == "GracePeriodActive").await;
+    let ends = instant(&leaving, "/status/leaving/graceEndsAt").unwrap();
+    if policy != PropagationPolicy::Background {
+        // The garbage collector takes the reference off at once, the label stays.
+        let stripped = eventually(&world.tenant.machines(), &name, "stripped", PATIENCE, |machine| {
+            machine.owner_references().iter().all(|owner| owner.kind != "ScheduledMachine")
+        })
+        .await;
+        assert!(stripped.labels().contains_key(UID_LABEL), "{policy:?}");
     }
+    gone(&world.scheduled_machines(), &name, PATIENCE).await;
+    world.until_nothing_left(&name).await;
+    let deletes =
+        world.tenant.management_plane().audit().after(mark).on("machines").verb("delete").named(&name);
+    assert_eq!(deletes.len(), 1, "{policy:?}: {deletes}");
+    let delete = deletes.iter().next().unwrap();
+    assert_eq!(delete.user, world.user, "{policy:?}: not the garbage collector's work");
+    assert!(delete.received >= ends - SignedDuration::from_millis(50), "{policy:?}: {delete} before {ends}");
 }
 
 #[tokio::test]

@@ -232,7 +232,7 @@ pub(super) struct Deleting {
     pub(super) message: String,
     pub(super) blockers: Vec<Blocker>,
     /// Whatever is left of its deletion, it is no drain.
-    is_past_drain: bool,
+    pub(super) is_past_drain: bool,
 }
 
 /// Reasons of Cluster API's condition `Deleting` after its drain.

@@ -11,7 +11,7 @@ use crate::controller::agent;
 use crate::controller::build;
 use crate::controller::decide::Plan;
 use crate::controller::decide::cleanup::stale_node;
-use crate::controller::decide::leave::{edit, reachable_node, uncordon};
+use crate::controller::decide::leave::{Deleting, edit, reachable_node, uncordon};
 use crate::controller::decide::node;
 use crate::controller::decide::rivals;
 use crate::controller::decide::rule::Ruling;
@@ -46,8 +46,13 @@ fn wait_for_old_machine(snapshot: &Snapshot, machine: &Machine) -> Plan {
         waiting("WaitingForMachineDeletion", one_line(&message)),
         snapshot.status.timers.clone().unwrap_or_default(),
     );
-    plan.effects.extend(build::machine_relabel(snapshot, machine));
-    // That leaving completes, with what was promised for it.
+    // That leaving completes, with what was promised for it, and its limits hold as in any other.
+    let drain_ends_at = snapshot.status.leaving.as_ref().and_then(|leaving| leaving.drain_ends_at);
+    let may_drain = !Deleting::read(snapshot, machine).is_past_drain && machine.node.is_some();
+    let is_over = may_drain && drain_ends_at.is_some_and(|at| snapshot.now >= at);
+    let farewell = || build::machine_farewell(snapshot, machine, is_over, false);
+    plan.effects.extend(build::machine_relabel(snapshot, machine).or_else(farewell));
+    plan.wake = Wake::never().or(drain_ends_at.filter(|_| may_drain && !is_over));
     plan.leaving.clone_from(&snapshot.status.leaving);
     plan
 }

@@ -151,3 +151,18 @@ fn what_was_left_to_cluster_api_stays_so_when_the_node_comes_back() {
     assert!(is_left_to_cluster_api(&world));
     world.calm();
 }
+
+/// A reclaim that returns with the next window is held until one that another schedule had: its end is a change in the calm.
+/// The law took the schedule's own edges for all that can come.
+#[test]
+fn a_hold_of_a_reclaim_that_ends_at_the_edge_of_an_older_schedule_disturbs_no_rest() {
+    lived(vec![
+        Act::Wait(13),
+        Act::Wait(10_574),
+        Act::Edit("/bootstrapSpec", serde_json::Value::Null),
+        Act::Edit("/schedule", json!({"daysOfWeek": ["mon-fri"], "hoursOfDay": ["22-6"]})),
+        held(HoldState::Active, true),
+        Act::Ask(false),
+    ])
+    .calm();
+}

@@ -326,7 +326,9 @@ impl World {
             let recent = self.status["reclaim"]["recent"].as_array().cloned().unwrap_or_default();
             let day = SignedDuration::from_hours(24);
             let falls = |at: &Value| near(Some(at.as_str().unwrap().parse::<Timestamp>().unwrap() + day));
-            let before = before || recent.iter().any(falls);
+            // And so does a hold, which was written for a reclaim meanwhile; until when, another schedule may have said.
+            let lifts = self.live.holds.iter().any(|hold| near(hold.until));
+            let before = before || lifts || recent.iter().any(falls);
             if !before && !near(schedule.next_edge(self.wall()).map(|edge| edge.at)) {
                 break;
             }

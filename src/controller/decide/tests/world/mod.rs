@@ -246,18 +246,24 @@ fn a_refused_deletion_is_tried_at_intervals_whatever_was_seen_before_it() {
 /// What is handed to Cluster API late gets what is left of the limit, not all of it once more.
 #[test]
 fn a_limit_is_not_paid_twice_after_a_late_hand_over() {
-    let mut world = model::World::new(t("08:00"));
-    world.act(Act::Wait(2 * 3600));
-    world.act(Act::Pods(2));
-    world.act(Act::Budget(true));
-    world.act(Act::Edit("/schedule/enabled", json!(false)));
-    // Five minutes of grace, and all but half a minute of the drain.
-    world.act(Act::Wait(570));
-    assert!(world.live.host.as_ref().is_some_and(|host| host.machine.deleted_at.is_none()));
-    world.act(Act::Label(true));
-    assert!(world.live.host.as_ref().is_some_and(|host| host.machine.deleted_at.is_some()));
-    world.act(Act::Wait(40));
-    assert!(world.live.host.is_none(), "{:#}", world.status);
+    // Also where the window re-opens before the old Machine has gone.
+    for reopens in [false, true] {
+        let mut world = model::World::new(t("08:00"));
+        world.act(Act::Wait(2 * 3600));
+        world.act(Act::Pods(2));
+        world.act(Act::Budget(true));
+        world.act(Act::Edit("/schedule/enabled", json!(false)));
+        // Five minutes of grace, and all but half a minute of the drain.
+        world.act(Act::Wait(570));
+        let uid = world.live.host.as_ref().unwrap().machine.uid.clone();
+        assert!(world.live.host.as_ref().is_some_and(|host| host.machine.deleted_at.is_none()));
+        world.act(Act::Label(true));
+        assert!(world.live.host.as_ref().is_some_and(|host| host.machine.deleted_at.is_some()));
+        world.act(Act::Edit("/schedule/enabled", json!(reopens)));
+        world.act(Act::Wait(40));
+        let is_there = world.live.host.as_ref().is_some_and(|host| host.machine.uid == uid);
+        assert!(!is_there, "{:#}", world.status);
+    }
 }
 
 #[test]
