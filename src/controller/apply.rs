@@ -38,6 +38,17 @@ const CALL: Duration = Duration::from_secs(10);
 /// Bound on a create: admission webhooks may take up to 30 s, and a call that is given up before is undone by nobody.
 const CREATE: Duration = Duration::from_secs(35);
 
+/// Of a patch before the DELETE of an eject: what it would spare the owner is no reason to keep her waiting.
+const IN_PASSING: Duration = Duration::from_millis(400);
+
+async fn within_hurry<T>(
+    bound: Duration,
+    call: impl Future<Output = Result<T, EffectError>>,
+) -> Result<T, EffectError> {
+    let late = || EffectError::Timeout { what: "patch", seconds: bound.as_secs().max(1) };
+    tokio::time::timeout(bound, call).await.unwrap_or_else(|_late| Err(late()))
+}
+
 /// Performs the effects of one ScheduledMachine.
 pub struct Apply<'a> {
     /// The management cluster.
@@ -61,24 +72,30 @@ pub struct Apply<'a> {
 impl Apply<'_> {
     /// Both halves side by side. On the management side in order, up to the first failure; what [`Effect::goes_beside`]
     /// allows goes side by side there. See [`node`] for the other half.
-    pub async fn all(&self, effects: &[Effect]) -> (Report, Option<EffectError>) {
+    ///
+    /// In a hurry, which an eject is, no patch of the Machine keeps its DELETE waiting: one that is refused, or not answered
+    /// within [`IN_PASSING`], is told, and the DELETE is sent all the same.
+    pub async fn all(&self, effects: &[Effect], in_a_hurry: bool) -> (Report, Option<EffectError>) {
         let (node, management): (Vec<&Effect>, Vec<&Effect>) =
             effects.iter().partition(|effect| effect.is_on_node());
         let ((mut report, error), half) =
-            tokio::join!(self.management_half(&management), self.node_half(&node));
+            tokio::join!(self.management_half(&management, in_a_hurry), self.node_half(&node));
         report.done += half.done;
         report.node_failure = half.failure;
         (report, error)
     }
 
-    async fn management_half(&self, effects: &[&Effect]) -> (Report, Option<EffectError>) {
+    async fn management_half(&self, effects: &[&Effect], in_a_hurry: bool) -> (Report, Option<EffectError>) {
         let recorded = self.record(effects).await;
         let written = recorded.as_ref().is_some_and(|recorded| recorded.failure.is_none());
         let mut report = Report { recorded, done: usize::from(written), ..Report::default() };
         let rest: Vec<&Effect> = effects.iter().filter(|effect| effect.wish().is_none()).copied().collect();
+        let mut failed = None;
         for beside in rest.chunk_by(|a, b| a.goes_beside(b)) {
-            let outcomes = join_all(beside.iter().map(|effect| self.one(effect)).collect::<Vec<_>>()).await;
-            let mut failed = None;
+            let is_in_passing = in_a_hurry && matches!(beside, [Effect::PatchMachine { .. }]);
+            let bound = if is_in_passing { IN_PASSING } else { Duration::MAX };
+            let calls: Vec<_> = beside.iter().map(|effect| within_hurry(bound, self.one(effect))).collect();
+            let outcomes = join_all(calls).await;
             for (effect, outcome) in beside.iter().zip(outcomes) {
                 match outcome {
                     Ok(made) => {
@@ -90,14 +107,14 @@ impl Apply<'_> {
                     Err(error) => failed = failed.or(Some(error)),
                 }
             }
-            if let Some(error) = failed {
-                // What was read is old: looked at again at once, and no news for anybody.
-                let is_news = error.class() != Class::Conflict;
-                report.failure = is_news.then(|| Failure::from(&error));
-                return (report, Some(error));
+            if failed.is_some() && !is_in_passing {
+                break;
             }
         }
-        (report, None)
+        // What was read is old: looked at again at once, and no news for anybody.
+        let news = failed.as_ref().filter(|error: &&EffectError| error.class() != Class::Conflict);
+        report.failure = news.map(Failure::from);
+        (report, failed)
     }
 
     async fn one(&self, effect: &Effect) -> Result<Option<(Made, ObjectRef)>, EffectError> {

@@ -8,7 +8,7 @@ use kube::api::{Api, ListParams};
 use kube::core::{DynamicObject, PartialObjectMeta};
 
 use crate::api::names;
-use crate::api::status::{DesiredState, Rule};
+use crate::api::status::{DesiredState, Manner, Rule};
 use crate::capi::machine::{Cluster, Machine};
 use crate::capi::version::Capi;
 use crate::controller::decide::decide;
@@ -72,9 +72,13 @@ pub async fn look(
     }
     lost_part::look(&context.client, snapshot, decision).await?;
     if decision.effects.iter().any(Effect::is_destructive) {
+        // An eject asks in a hurry at first, and does what needs no answer; a server that is slow is then given its time.
+        let is_eject = decision.ruling.manner == Manner::Eject;
+        let is_first = is_eject && !context.backoff.is_failing(&snapshot.object.uid);
+        let bound = if is_first { IN_A_HURRY } else { CALL };
         let (object, cluster, holds) = tokio::join!(
-            confirm(context, raw, snapshot),
-            confirm_cluster(context, snapshot),
+            confirm(context, raw, snapshot, bound),
+            confirm_cluster(context, snapshot, bound),
             confirm_holds(context, snapshot, decision)
         );
         object.and(cluster).and(holds)?;
@@ -128,9 +132,14 @@ async fn live_machine(context: &Context, snapshot: &Snapshot) -> Result<Option<M
 }
 
 /// Before what cannot be taken back the object is read live: a cache may not know yet that the user changed her mind.
-async fn confirm(context: &Context, raw: &DynamicObject, snapshot: &Snapshot) -> Result<(), PassError> {
+async fn confirm(
+    context: &Context,
+    raw: &DynamicObject,
+    snapshot: &Snapshot,
+    bound: Duration,
+) -> Result<(), PassError> {
     let api = objects(context, &snapshot.object.namespace);
-    let live = tokio::time::timeout(CALL, api.get_metadata_opt(&snapshot.object.name)).await;
+    let live = tokio::time::timeout(bound, api.get_metadata_opt(&snapshot.object.name)).await;
     let live =
         live.map_err(|_| PassError::Timeout("get"))?.map_err(|error| PassError::Confirm(error.into()))?;
     let same = live.is_some_and(|live| {
@@ -144,7 +153,7 @@ async fn confirm(context: &Context, raw: &DynamicObject, snapshot: &Snapshot) ->
 
 /// The same for its Cluster. A pause may just have begun; and an object that `clusterctl move` has just made may be seen
 /// before its Cluster, which is paused.
-async fn confirm_cluster(context: &Context, snapshot: &Snapshot) -> Result<(), PassError> {
+async fn confirm_cluster(context: &Context, snapshot: &Snapshot, bound: Duration) -> Result<(), PassError> {
     let name = &snapshot.target.cluster_name;
     let Capi::Served(version) = snapshot.capi else { return Ok(()) };
     if snapshot.object.is_moving || name.is_empty() {
@@ -152,7 +161,7 @@ async fn confirm_cluster(context: &Context, snapshot: &Snapshot) -> Result<(), P
     }
     let api: Api<DynamicObject> =
         Api::namespaced_with(context.client.clone(), &snapshot.object.namespace, &version.cluster());
-    let live = tokio::time::timeout(CALL, api.get_opt(name)).await;
+    let live = tokio::time::timeout(bound, api.get_opt(name)).await;
     let live = live.map_err(|_| PassError::Timeout("get"))?;
     let live = live.map_err(|error| PassError::Look(error.into()))?;
     let decided_on = |cluster: &Cluster| (cluster.uid.clone(), cluster.paused, cluster.deleting);

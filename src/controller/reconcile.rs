@@ -8,6 +8,7 @@ use kube::runtime::controller::Action;
 use kube::{Client, ResourceExt};
 use tracing::Instrument;
 
+use crate::api::status::Manner;
 use crate::controller::apply::Apply;
 use crate::controller::attempt;
 use crate::controller::confirm;
@@ -27,7 +28,7 @@ use crate::leadership::duties::{Duties, Standing};
 use crate::telemetry::answers::Answers;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::ControllerMetrics;
-use crate::workload::{Asker, ConnectionKey};
+use crate::workload::{Asker, ConnectionKey, Line};
 
 /// A pass that lasts longer hangs: each of its calls is bounded, and there are few.
 const LONGEST: Duration = Duration::from_secs(15 * 60);
@@ -180,7 +181,11 @@ async fn pass(raw: &DynamicObject, context: &Context) -> Result<Action, PassFail
             return wait_for_turn(raw, context, &mut snapshot, waited).await.map_err(failed);
         }
     };
-    let look = match confirm::look(raw, context, &mut snapshot, &mut decision).await {
+    let looked = confirm::look(raw, context, &mut snapshot, &mut decision).await;
+    if looked.as_ref().is_err_and(|error| error.class() != Class::Conflict) {
+        eject_from_node(context, &snapshot, &decision).await;
+    }
+    let look = match looked {
         Err(error) if error.class() == Class::Permanent => Some(error),
         look => {
             look.map_err(failed)?;
@@ -212,6 +217,32 @@ async fn wait_for_turn(
     Ok(wake(&decision.wake, spread(NET)))
 }
 
+/// The Node half of an eject waits for nobody: not for a management API server that does not answer the looks either.
+async fn eject_from_node(context: &Context, snapshot: &Snapshot, decision: &Decision) {
+    let on_node = decision.effects.iter().filter(|effect| effect.is_on_node()).cloned();
+    let on_node: Vec<Effect> = on_node.filter(|_| decision.ruling.manner == Manner::Eject).collect();
+    if !on_node.is_empty() {
+        let key = connection_key(&snapshot.object.namespace, snapshot.target.kubeconfig.clone());
+        let workload = context.world.workloads.view(&key).line;
+        // What fails of it is in the log, and tried again with the rest.
+        drop(apply(context, snapshot, workload.as_ref()).all(&on_node, true).await);
+    }
+}
+
+fn apply<'a>(context: &'a Context, snapshot: &'a Snapshot, workload: Option<&'a Line>) -> Apply<'a> {
+    let memory = &context.world.memory;
+    Apply {
+        management: &context.client,
+        workload,
+        snapshot,
+        expectations: &context.expectations,
+        evictions: &memory.evictions,
+        hold_tries: &memory.hold_tries,
+        agent_writes: &memory.agent_writes,
+        metrics: &context.metrics,
+    }
+}
+
 async fn act(
     raw: &DynamicObject,
     context: &Context,
@@ -226,17 +257,9 @@ async fn act(
     let workload = snapshot.cluster.as_ref().and_then(|_| world.workloads.view(&key).line);
     ask_for_pods(world, snapshot, decision, &key);
     world.workloads.ask_for_agents(&asker(snapshot), Some(&key).filter(|_| decision.agent.asks));
-    let apply = Apply {
-        management: &context.client,
-        workload: workload.as_ref(),
-        snapshot,
-        expectations: &context.expectations,
-        evictions: &world.memory.evictions,
-        hold_tries: &world.memory.hold_tries,
-        agent_writes: &world.memory.agent_writes,
-        metrics: &context.metrics,
-    };
-    let (mut report, error) = apply.all(&decision.effects).await;
+    let is_eject = decision.ruling.manner == Manner::Eject;
+    let (mut report, error) =
+        apply(context, snapshot, workload.as_ref()).all(&decision.effects, is_eject).await;
     report.node_failure = report.node_failure.or_else(|| Some(spared.as_ref()?.1.clone()));
     if error.is_none()
         && let Some(measure) = measure::deleted(snapshot, decision, &report, observe::now())

@@ -83,6 +83,11 @@ impl Backoff {
         delay
     }
 
+    /// Whether calls for it have failed to be answered, and none has gone well since.
+    pub fn is_failing(&self, uid: &str) -> bool {
+        self.lock().get(uid).is_some_and(|failures| failures.transient > 0)
+    }
+
     /// What failed on the workload side, if nothing else did.
     pub fn node_failure(&self, uid: &str) -> Option<Failure> {
         self.lock().get(uid)?.on_node.clone()

@@ -48,7 +48,13 @@ impl Apply<'_> {
         let edits = async {
             let mut half = Half::default();
             for effect in edits {
-                half.count(effect, self.one(effect).await.map(drop));
+                let done = self.one(effect).await.map(drop);
+                // Who has just kept silent gets no second call: what is decided meanwhile may not be late for it.
+                let is_silent = matches!(done, Err(EffectError::Silent { .. }));
+                half.count(effect, done);
+                if is_silent {
+                    break;
+                }
             }
             half
         };

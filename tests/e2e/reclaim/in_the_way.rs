@@ -10,11 +10,12 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use super::is_remembered_before_the_delete;
-use crate::drain::yard::{Yard, is_cordoned, is_ejecting};
+use crate::drain::yard::{Yard, is_cordoned, is_ejecting, slow};
 use crate::harness::proxy::{Entry, status_body};
 use crate::harness::{FaultProxy, eventually, refusal};
 use crate::world::{PATIENCE, World, said};
+
+use super::is_remembered_before_the_delete;
 
 #[tokio::test]
 async fn a_hold_that_is_refused_is_latched_told_and_written_once_it_may_be() {
@@ -55,6 +56,68 @@ async fn lent_through(test: &str) -> (Yard, FaultProxy) {
     world.until_settled(&name, "Active").await;
     world.until(&name, "on a Node", |sm| sm.data["status"]["nodeRef"]["uid"].is_string()).await;
     (Yard { world, name }, proxy)
+}
+
+#[tokio::test]
+async fn a_request_cuts_a_grace_and_a_drain_short() {
+    for (stage, grace) in [("Grace", "10m"), ("Drain", "0s")] {
+        let over = json!({"gracefulShutdownTimeout": grace, "nodeDrainTimeout": "10m", "reclaim": {"returnAfter": "Never"}});
+        let yard = Yard::lent(&format!("reclaim-in-{}", stage.to_lowercase()), over).await;
+        yard.pod("kept", slow(600)).await;
+        yard.budget("keep", "kept").await;
+        yard.close().await;
+        yard.until(stage, |sm| sm.data["status"]["leaving"]["stage"] == stage).await;
+        assert!(!yard.is_deleted());
+        let asked = yard.reclaim("java").await;
+        yard.deleted_in_time(asked).await;
+        yard.until_machine_gone().await;
+        yard.reclaimed().await;
+        let off = yard.world.until_settled(&yard.name, "Disabled").await;
+        assert_eq!(said(&off, "Scheduled").0, "EmergencyReclaim", "in its {stage}");
+        yard.release("keep").await;
+    }
+}
+
+/// What would spare Cluster API its drain is no reason to keep the owner waiting: refused, or not answered.
+#[tokio::test]
+async fn a_patch_of_the_machine_that_fails_or_hangs_does_not_keep_the_owner_waiting() {
+    let patches_it = |entry: &Entry| entry.method == Method::PATCH && entry.path.contains("/machines/");
+    for hangs in [false, true] {
+        let (yard, proxy) =
+            lent_through(if hangs { "reclaim-patch-hung" } else { "reclaim-patch-refused" }).await;
+        if hangs {
+            proxy.delay(Duration::from_secs(600), patches_it);
+        } else {
+            proxy.answer(1000, 403, status_body(403, "Forbidden", "no patches today"), patches_it);
+        }
+        let asked = yard.reclaim("java").await;
+        yard.deleted_in_time(asked).await;
+        yard.until_machine_gone().await;
+        yard.reclaimed().await;
+        yard.world.until_settled(&yard.name, "Disabled").await;
+    }
+}
+
+/// The Node half goes on while the management side is kept from looking; and that is given up soon, and tried with more
+/// patience.
+#[tokio::test]
+async fn looks_that_hang_keep_neither_the_node_waiting_nor_the_machine_for_ever() {
+    let (yard, proxy) = lent_through("reclaim-look-hung").await;
+    let looks = |entry: &Entry| entry.method == Method::GET && entry.path.contains("/clusters/");
+    proxy.delay(Duration::from_secs(3), looks);
+    let asked = yard.reclaim("java").await;
+    let audit = yard.world.tenant.planes().workload().audit();
+    audit
+        .until(yard.world.workload_mark, "tainted and cordoned", PATIENCE, |calls| {
+            let ours = yard.world.of_the_controller(calls).on("nodes").named(&yard.name).writes();
+            !ours.accepted().since(asked).is_empty()
+        })
+        .await;
+    assert!(!yard.is_deleted(), "not before somebody has looked: {}", yard.world.calls().writes());
+    // Slow is not dead: it has its time when it is asked again.
+    yard.deletion().await;
+    yard.until_machine_gone().await;
+    yard.reclaimed().await;
 }
 
 fn makes_a_hold(entry: &Entry) -> bool {
