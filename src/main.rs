@@ -190,7 +190,7 @@ fn run_agent(typed: &Typed) -> ExitCode {
             let watched = runtime.block_on(agent::watch_over(&config, node));
             return exit(watched.map_err(Into::into), ExitCode::FAILURE);
         }
-        AgentTask::OnceForNode { node } => runtime.block_on(agent::look_for_node(&config, node)),
+        AgentTask::OnceForNode { node } => Ok(runtime.block_on(agent::look_for_node(&config, node))),
         AgentTask::OnceByFile { rules } => match rules_of(rules) {
             Ok(rules) => Ok(runtime.block_on(agent::look_by_rules(&config, rules))),
             Err(error) => return exit(Err(error), ExitCode::from(2)),

@@ -75,20 +75,24 @@ pub async fn look_by_rules(config: &AgentConfig, rules: rules::Rules) -> Look {
     oneshot::look(options(config), rules).await
 }
 
-/// One look by the rules that the cluster has for a Node's agent.
-///
-/// # Errors
-/// They cannot be read.
-pub async fn look_for_node(config: &AgentConfig, node: &str) -> Result<Look, Error> {
-    let text = rules_watch::read_once(client().await?, node).await?;
+/// One look by the rules that the cluster has for a Node's agent. Where they cannot be read it says so, and what it sees by
+/// none.
+pub async fn look_for_node(config: &AgentConfig, node: &str) -> Look {
+    let read = async { rules_watch::read_once(client().await?, node).await };
     let mut book = Book::new();
-    book.take(node, text.as_deref());
+    let fault = match read.await {
+        Ok(text) => {
+            book.take(node, text.as_deref());
+            book.is_faulty().then(|| book.word().to_owned())
+        }
+        Err(error) => Some(error.to_string()),
+    };
     let mut look = oneshot::look(options(config), book.in_force().cloned()).await;
-    if book.is_faulty() {
+    if fault.is_some() {
         look.is_healthy = false;
-        look.error = Some(book.word().to_owned());
+        look.error = fault;
     }
-    Ok(look)
+    look
 }
 
 /// Watches over this Node until a signal to stop.

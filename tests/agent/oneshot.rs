@@ -86,6 +86,18 @@ fn a_look_that_could_see_nothing_is_not_healthy() {
 }
 
 #[test]
+fn a_cluster_that_is_not_there_is_told_in_the_one_line_as_well() {
+    let programs = Programs::new();
+    let kubeconfig = crate::ports::nowhere(programs.path("x").parent().unwrap());
+    let mut command = alone(PROGRAM);
+    command.args(["reclaim-agent", "--oneshot"]).env("NODE_NAME", "ws-17").env("KUBECONFIG", kubeconfig);
+    let (code, look) = one_look(&mut command);
+    assert_eq!((code, &look["isHealthy"]), (Some(1), &Value::Bool(false)), "{look}");
+    assert!(look["error"].as_str().is_some_and(|error| error.contains("reclaim-agent-ws-17")), "{look}");
+    assert!(look["processes"].as_u64().unwrap() > 1, "what it sees is told all the same: {look}");
+}
+
+#[test]
 fn rules_at_fault_and_a_wrong_call_are_told_apart_from_a_failure() {
     let programs = Programs::new();
     let file = rules(&programs, "match_comands = [\"fs-once\"]");
