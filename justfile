@@ -66,14 +66,12 @@ time-to-owner:
 election-proof:
     ELECTION_PROOF=whole cargo test --test leadership -- --nocapture
 
-<<<<<<< HEAD
 # Fifty times the leader ends while machines come and go, every other time by SIGKILL; a quarter of an hour.
 rollovers:
     ROLLOVERS=50 cargo test --test e2e rollovers -- --nocapture
-=======
+
 # The real image, built twice from nothing; the two must be one. Downloads its two bases.
 image-twice:
     podman build --timestamp 0 --no-cache -t localhost/5spot:first .
     podman build --timestamp 0 --no-cache -t localhost/5spot:second .
     test "$(podman image inspect -f '{{ '{{.Id}}' }}' localhost/5spot:first)" = "$(podman image inspect -f '{{ '{{.Id}}' }}' localhost/5spot:second)"
->>>>>>> 9ea826f (wip)
