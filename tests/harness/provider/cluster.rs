@@ -58,8 +58,12 @@ pub async fn reconcile_config(object: Arc<DynamicObject>, context: Arc<Context>)
         Err(kube::Error::Api(status)) if status.code == 409 => {}
         other => drop(other?),
     }
-    let status =
+    let mut status =
         json!({"ready": true, "dataSecretName": name, "initialization": {"dataSecretCreated": true}});
+    // What was complained of has been mended.
+    if object.data["status"]["conditions"].is_array() {
+        status["conditions"] = json!([]);
+    }
     context.set_status(&object, &bootstrap(), status).await?;
     Ok(Action::await_change())
 }
