@@ -27,8 +27,8 @@ async fn every_way_of_deleting_it_honours_the_grace_and_orphans_nothing() {
 
 async fn deleted_by(world: &World, policy: PropagationPolicy) {
     let name = world.tenant.unique("ws");
-    // Longer than the garbage collector takes on a busy machine.
-    world.create(&name, json!({"gracefulShutdownTimeout": "60s"})).await;
+    // Longer than the garbage collector takes while other tests define kinds: it stops working for each.
+    world.create(&name, json!({"gracefulShutdownTimeout": "180s"})).await;
     world.until_settled(&name, "Active").await;
     let mark = world.tenant.management_plane().audit().mark();
     let params = DeleteParams { propagation_policy: Some(policy.clone()), ..DeleteParams::default() };
