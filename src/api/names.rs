@@ -38,6 +38,8 @@ pub const ANNOTATION_TEMPLATE_HASH: &str = "5spot.finos.org/template-hash";
 pub const ANNOTATION_CAPI_PAUSED: &str = "cluster.x-k8s.io/paused";
 /// `clusterctl move` is deleting the source copy: let go, untouched.
 pub const ANNOTATION_DELETE_FOR_MOVE: &str = "clusterctl.cluster.x-k8s.io/delete-for-move";
+/// The finalizer of Cluster API on its Machines.
+pub const FINALIZER_CAPI_MACHINE: &str = "machine.cluster.x-k8s.io";
 /// Cluster API leaves the drain out. Only its presence counts.
 pub const ANNOTATION_EXCLUDE_DRAIN: &str = "machine.cluster.x-k8s.io/exclude-node-draining";
 /// Cluster API does not wait for volumes. Only its presence counts.

@@ -5,6 +5,7 @@
 mod agent;
 mod hold;
 mod node;
+mod release;
 
 use std::future::Future;
 use std::time::Duration;
@@ -132,6 +133,7 @@ impl Apply<'_> {
             // Before all others of this half, and told by itself: see `management_half`.
             Effect::WriteHold(_) => Ok(None),
             Effect::DeleteMachine { uid } => self.delete(&self.machine(), uid).await.map(|()| None),
+            Effect::ReleaseMachine { uid, unseen } => self.release(uid, unseen).await.map(|()| None),
             Effect::DeleteChild { resource, uid } => self.delete(resource, uid).await.map(|()| None),
             Effect::Cordon(_)
             | Effect::Uncordon { .. }
@@ -229,23 +231,22 @@ impl Apply<'_> {
                 Some(left) => Err(EffectError::Left { what: format!("{} {}", kind.kind, left.name_any()) }),
                 None => Ok(()),
             },
-            Err(error) if is_unserved(&error) => self.is_defined_no_more(kind).await,
+            Err(error) if is_unserved(&error) => self.is_defined_no_more(&kind.group, &kind.kind).await,
             Err(source) => Err(EffectError::Look { what: kind.kind.clone(), source: source.into() }),
         }
     }
 
     /// With its definition a kind's objects are gone. A definition that only serves the kind no more still has them, out
     /// of everybody's sight.
-    async fn is_defined_no_more(&self, kind: &ApiResource) -> Result<(), EffectError> {
+    async fn is_defined_no_more(&self, group: &str, kind: &str) -> Result<(), EffectError> {
         let api: Api<CustomResourceDefinition> = Api::all(self.management.clone());
-        let failed =
-            |source: kube::Error| EffectError::Look { what: kind.kind.clone(), source: source.into() };
+        let failed = |source: kube::Error| EffectError::Look { what: kind.to_owned(), source: source.into() };
         let all = bounded("list", api.list_metadata(&ListParams::default())).await?.map_err(failed)?;
-        let of_group = format!(".{}", kind.group);
+        let of_group = format!(".{group}");
         for name in all.iter().map(ResourceExt::name_any).filter(|name| name.ends_with(&of_group)) {
             let found = bounded("get", api.get_opt(&name)).await?.map_err(failed)?;
-            if found.is_some_and(|found| found.spec.names.kind == kind.kind) {
-                return Err(EffectError::Unserved { what: kind.kind.clone(), definition: name });
+            if found.is_some_and(|found| found.spec.names.kind == kind) {
+                return Err(EffectError::Unserved { what: kind.to_owned(), definition: name });
             }
         }
         Ok(())

@@ -108,6 +108,7 @@ fn takes_the_machine_for_gone(snapshot: &Snapshot, decision: &Decision) -> bool 
         | Effect::PatchChild { .. }
         | Effect::WriteHold(_)
         | Effect::DeleteMachine { .. }
+        | Effect::ReleaseMachine { .. }
         | Effect::Cordon(_)
         | Effect::Uncordon { .. }
         | Effect::EjectNode { .. }

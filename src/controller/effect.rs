@@ -59,6 +59,13 @@ pub enum Effect {
         /// Which one.
         uid: String,
     },
+    /// Cluster API's finalizer taken off a Machine that it can never end; see [`UnseenKind`].
+    ReleaseMachine {
+        /// Which one.
+        uid: String,
+        /// What keeps Cluster API; each is looked up live once more.
+        unseen: Vec<UnseenKind>,
+    },
     /// A bootstrap or infrastructure object that no Machine takes with it.
     DeleteChild {
         /// Its kind.
@@ -137,6 +144,7 @@ impl Effect {
             Self::PatchChild { .. } => "patch_child",
             Self::WriteHold(_) => "write_hold",
             Self::DeleteMachine { .. } => "delete_machine",
+            Self::ReleaseMachine { .. } => "release_machine",
             Self::DeleteChild { .. } => "delete_child",
             Self::Cordon(_) => "cordon",
             Self::Uncordon { .. } => "uncordon",
@@ -158,6 +166,7 @@ impl Effect {
             Self::RemoveFinalizer { .. }
             | Self::WriteHold(_)
             | Self::DeleteMachine { .. }
+            | Self::ReleaseMachine { .. }
             | Self::DeleteChild { .. }
             | Self::DeleteNode(_)
             | Self::Cordon(_)
@@ -205,9 +214,20 @@ impl Effect {
             | Self::PatchChild { .. }
             | Self::WriteHold(_)
             | Self::DeleteMachine { .. }
+            | Self::ReleaseMachine { .. }
             | Self::DeleteChild { .. } => false,
         }
     }
+}
+
+/// A kind that the Machine's part was of, and whose definition is gone, and with it every object of the kind. Cluster API
+/// looks for the part for ever, and never ends the Machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnseenKind {
+    /// API group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
 }
 
 /// A checked write to one Node.

@@ -131,7 +131,8 @@ async fn with_the_providers_definition_gone_it_waits_in_words_and_ends_when_it_i
     let (crd, crd_name) = passing_kind();
     manifests::install(&world.tenant.management, vec![crd.clone()]).await.unwrap();
     let (name, never) = (world.tenant.unique("ws"), world.tenant.unique("ws"));
-    let kind = json!({"infrastructureSpec": {"kind": "PassingMachine"}});
+    // The promise is far away.
+    let kind = json!({"infrastructureSpec": {"kind": "PassingMachine"}, "nodeDrainTimeout": "10m"});
     world.create(&name, kind.clone()).await;
     let made = world.until(&name, "made", |sm| sm.data["status"]["machineRef"].is_object()).await;
     assert!(is_true(&made, "ReferencesValid"));
@@ -153,6 +154,7 @@ async fn with_the_providers_definition_gone_it_waits_in_words_and_ends_when_it_i
                 && message.contains("PassingMachine")
                 && message.contains("Cluster API cannot see it")
                 && message.contains("install its provider")
+                && message.contains("the Machine is let go at")
         })
         .await;
     assert!(!waits.finalizers().is_empty());
@@ -161,6 +163,37 @@ async fn with_the_providers_definition_gone_it_waits_in_words_and_ends_when_it_i
     gone(&world.scheduled_machines(), &name, PATIENCE).await;
     assert!(world.tenant.machines().get_opt(&name).await.unwrap().is_none());
     assert!(world.tenant.stub_configs().get_opt(&name).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn with_the_providers_definition_gone_for_good_a_deletion_ends_at_its_promise() {
+    let world = World::start("provider-gone").await;
+    let (crd, _) = passing_kind();
+    let text =
+        crd.to_string().replace("PassingMachine", "LostMachine").replace("passingmachine", "lostmachine");
+    let crd_name = "lostmachines.infrastructure.cluster.x-k8s.io";
+    manifests::install(&world.tenant.management, vec![serde_json::from_str(&text).unwrap()]).await.unwrap();
+    let name = world.tenant.unique("ws");
+    let kind = json!({"infrastructureSpec": {"kind": "LostMachine"}, "nodeDrainTimeout": "1s",
+                      "gracefulShutdownTimeout": "0s"});
+    world.create(&name, kind).await;
+    world.until(&name, "made", |sm| sm.data["status"]["machineRef"].is_object()).await;
+    let foreign = Patch::Merge(json!({"metadata": {"annotations": {"example.com/kept": ""}}}));
+    world.tenant.machines().patch(&name, &PatchParams::default(), &foreign).await.unwrap();
+    definitions(&world).delete(crd_name, &DeleteParams::default()).await.unwrap();
+    gone(&definitions(&world), crd_name, PATIENCE).await;
+    world.until(&name, "told", |sm| said(sm, "ReferencesValid").0 == "KindNotServed").await;
+
+    world.delete(&name).await;
+    let waits = world.until(&name, "promised", |sm| instant(sm, "/status/leaving/goneBy").is_some()).await;
+    let promised = instant(&waits, "/status/leaving/goneBy").unwrap();
+    gone(&world.scheduled_machines(), &name, PATIENCE).await;
+    for left in [world.tenant.machines(), world.tenant.stub_configs()] {
+        assert!(left.get_opt(&name).await.unwrap().is_none());
+    }
+    let let_go = world.calls().on("machines").verb("patch").named(&name).accepted();
+    let last = let_go.iter().next_back().unwrap();
+    assert!(last.received >= promised, "a provider that comes back in time does its work: {last}");
 }
 
 #[tokio::test]

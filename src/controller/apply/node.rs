@@ -121,6 +121,7 @@ impl Apply<'_> {
             | Effect::PatchChild { .. }
             | Effect::WriteHold(_)
             | Effect::DeleteMachine { .. }
+            | Effect::ReleaseMachine { .. }
             | Effect::DeleteChild { .. } => Ok(()),
         }
     }

@@ -9,9 +9,9 @@ use crate::api::status::{Blocker, DesiredState, Leaving, LeavingStage, Manner, R
 use crate::capi::machine::Machine;
 use crate::controller::build;
 use crate::controller::decide::rule::Ruling;
-use crate::controller::decide::{Plan, cleanup, drain, eject};
+use crate::controller::decide::{Plan, cleanup, drain, eject, unseen};
 use crate::controller::effect::{Effect, NodeEdit, Standing, Wake};
-use crate::controller::snapshot::{Node, Service, Snapshot};
+use crate::controller::snapshot::{Node, Snapshot};
 use crate::controller::target::DELETION_ALLOWANCE;
 use crate::workload::Reach;
 
@@ -35,6 +35,11 @@ pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     }
     let relabel = snapshot.own_machine().and_then(|machine| build::machine_relabel(snapshot, machine));
     plan.effects.splice(0..0, relabel);
+    if let Some(machine) = snapshot.own_machine().filter(|machine| machine.deleted_at.is_some()) {
+        let clock = Clock::read(snapshot, ruling);
+        plan.standing.message.extend(unseen::way_out(snapshot, &clock));
+        plan.effects.extend(unseen::release(snapshot, machine, &clock));
+    }
     // At the promised instant `HandBackOverdue` appears, even if nothing moves.
     let promised = plan.leaving.as_ref().and_then(|leaving| leaving.gone_by);
     plan.wake = plan.wake.or(promised.filter(|by| *by > snapshot.now));
@@ -271,26 +276,12 @@ impl Deleting {
             "" => "waiting for Cluster API to delete the Machine".to_owned(),
             text => text.to_owned(),
         };
-        let message = match unseen_part(snapshot) {
+        let message = match unseen::why(snapshot) {
             Some(why) => format!("{message}; Cluster API cannot see it: {why}"),
             None => message,
         };
         Self { reason, message, blockers: blocker.into_iter().collect(), is_past_drain }
     }
-}
-
-/// Nobody can delete what no definition serves, Cluster API neither; a person has to bring it back.
-fn unseen_part(snapshot: &Snapshot) -> Option<&str> {
-    snapshot.children.iter().find_map(|child| match &child.service {
-        Service::NotServed(why) if child.resource.is_none() && snapshot.remembers(child) => {
-            Some(why.as_str())
-        }
-        Service::NotServed(_)
-        | Service::Resolving
-        | Service::NotAllowed(_)
-        | Service::Unreachable(_)
-        | Service::Served(_) => None,
-    })
 }
 
 pub(super) fn going(reason: &'static str, message: String, ruling: &Ruling) -> Standing {

@@ -15,6 +15,7 @@ mod rivals;
 pub mod rule;
 #[cfg(test)]
 mod tests;
+mod unseen;
 
 use jiff::Timestamp;
 

@@ -378,22 +378,3 @@ fn an_overlong_word_of_cluster_api_fits_the_status() {
     assert!(status.leaving.unwrap().blocked_by[0].reason.chars().count() <= 1024);
     assert!(status.message.unwrap().chars().count() <= 32_768);
 }
-
-#[test]
-fn a_part_whose_kind_is_served_no_more_is_named_beside_what_cluster_api_says() {
-    let message = |given: &Given| given.decide().standing.message;
-    let waits = given()
-        .lent()
-        .passed()
-        .at("18:06")
-        .deleting("WaitingForInfrastructureDeletion", "* StubMachine: waiting");
-    assert_eq!(message(&waits), "* StubMachine: waiting");
-    let why = "infrastructure.cluster.x-k8s.io/v1 has no kind StubMachine: install its provider";
-    let lost = waits.with(|s| {
-        let child = &mut s.children[1];
-        (child.service, child.resource, child.object) = (Service::NotServed(why.to_owned()), None, None);
-    });
-    assert_eq!(message(&lost), format!("* StubMachine: waiting; Cluster API cannot see it: {why}"));
-    let elsewhere = lost.with(|s| s.children[1].resource = given().s.children[1].resource.clone());
-    assert_eq!(message(&elsewhere), "* StubMachine: waiting", "served in another version");
-}

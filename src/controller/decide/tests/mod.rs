@@ -23,5 +23,6 @@ mod stale_nodes;
 mod status;
 mod taints;
 mod turns;
+mod unseen;
 mod versions;
 mod world;

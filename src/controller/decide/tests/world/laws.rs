@@ -183,7 +183,9 @@ impl World {
                     }
                 }
                 Effect::DeletePod(_) => assert!(ejects, "against its budget"),
-                Effect::PatchMachine { uid, .. } | Effect::DeleteChild { uid, .. } => {
+                Effect::PatchMachine { uid, .. }
+                | Effect::ReleaseMachine { uid, .. }
+                | Effect::DeleteChild { uid, .. } => {
                     assert!(self.ours.contains(uid), "not ours");
                 }
                 Effect::Cordon(node)

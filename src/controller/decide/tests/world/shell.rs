@@ -232,6 +232,7 @@ impl World {
                     self.delete_machine();
                 }
             }
+            Effect::ReleaseMachine { .. } => unreachable!("no definition is deleted in the simulated world"),
             Effect::DeleteChild { uid, .. } => self.delete_part(uid),
             Effect::Cordon(edit) => return self.edit_node(edit, |node| hold(node, true)).map(|()| None),
             Effect::Uncordon { node, lifts, taints } => {
