@@ -48,7 +48,7 @@ edge-lag:
 
 # From the end of a window to the Machine's end, with ten pods on its Node, against the same Machine deleted plainly.
 drain:
-    cargo test --test e2e ten_pods -- --nocapture
+    DRAIN_FIGURE=asserted cargo test --test e2e ten_pods -- --nocapture
 
 # Ten minutes of exec storm with 200 of the owner's programs hidden in it; as root.
 soak-agent:

@@ -11,12 +11,15 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod leaving;
 #[path = "../e2e/takeover.rs"]
 mod takeover;
 mod upgrade;
 mod v1beta1;
 #[path = "../e2e/world.rs"]
 mod world;
+#[path = "../e2e/drain/yard.rs"]
+mod yard;
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -8,7 +8,7 @@ use crate::harness::{self, ControlPlanes, Options, Release, eventually};
 use crate::takeover::is_taken_over;
 use crate::world::{self, PATIENCE, World, said, uid};
 
-async fn planes() -> &'static ControlPlanes {
+pub async fn planes() -> &'static ControlPlanes {
     harness::shared_with(Options { release: Some(Release::V1_10), ..Options::default() }).await
 }
 

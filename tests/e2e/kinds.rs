@@ -200,3 +200,83 @@ async fn edits_of_both_kinds_while_it_is_lent_orphan_nothing() {
     assert_eq!(next.data["status"]["infrastructureRef"]["kind"], "EditedMachine");
     assert!(world.tenant.stub_machines().get_opt(&name).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn an_edit_of_the_api_version_alone_orphans_nothing() {
+    let world = World::start("re-versioned").await;
+    let (resource, _) = definition("VersionedMachine", "versionedmachines");
+    let mut crd = like("StubMachine", "VersionedMachine", "versionedmachines");
+    let mut second = crd["spec"]["versions"][0].clone();
+    (second["name"], second["storage"]) = (json!("v2"), json!(false));
+    crd["spec"]["versions"].as_array_mut().unwrap().push(second);
+    for contract in ["cluster.x-k8s.io/v1beta1", "cluster.x-k8s.io/v1beta2"] {
+        crd["metadata"]["labels"][contract] = json!("v1_v2");
+    }
+    manifests::install(&world.tenant.management, vec![crd]).await.unwrap();
+    let part = |version: &str| {
+        let api_version = format!("infrastructure.cluster.x-k8s.io/{version}");
+        json!({"infrastructureSpec": {"apiVersion": api_version, "kind": "VersionedMachine"}})
+    };
+    let name = world.tenant.unique("ws");
+    world.create(&name, part("v1")).await;
+    let made = world.until(&name, "made", |sm| sm.data["status"]["machineRef"].is_object()).await;
+    let versioned = world.tenant.api(&resource);
+    let first = uid(&versioned.get(&name).await.unwrap());
+    world.edit(&name, part("v2")).await;
+    let seen = world
+        .until(&name, "seen", |sm| sm.data["status"]["observedGeneration"] == sm.metadata.generation.unwrap())
+        .await;
+    assert!(is_true(&seen, "ReferencesValid"), "{}", seen.data["status"]);
+    assert_eq!(seen.data["status"]["machineRef"], made.data["status"]["machineRef"], "nothing was replaced");
+    assert_eq!(uid(&versioned.get(&name).await.unwrap()), first);
+    world.edit(&name, json!({"schedule": {"enabled": false}})).await;
+    world.until_settled(&name, "Disabled").await;
+    assert!(versioned.get_opt(&name).await.unwrap().is_none());
+    world.edit(&name, json!({"schedule": {"enabled": true}})).await;
+    let anew = world.until(&name, "made anew", |sm| sm.data["status"]["machineRef"].is_object()).await;
+    assert!(is_true(&anew, "TemplateCurrent"), "{}", anew.data["status"]);
+    assert_ne!(uid(&versioned.get(&name).await.unwrap()), first);
+    world.delete(&name).await;
+    gone(&world.scheduled_machines(), &name, PATIENCE).await;
+    assert!(versioned.get_opt(&name).await.unwrap().is_none());
+}
+
+/// As docs/cluster-api.md has it for a provider of one's own: the flag, and the rights by a role of its own.
+#[tokio::test]
+async fn a_group_that_was_allowed_besides_the_known_ones_serves_like_them() {
+    let (tenant, user, setup) = World::prepare("extra-group").await;
+    let group = "infrastructure.example.com";
+    let mut crd = like("StubMachine", "ExtraMachine", "extramachines");
+    crd["metadata"]["name"] = json!(format!("extramachines.{group}"));
+    crd["spec"]["group"] = json!(group);
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": format!("{user}-extra")},
+        "rules": [{"apiGroups": [group], "resources": ["extramachines"],
+                   "verbs": ["get", "list", "watch", "create", "patch", "delete"]}],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": format!("{user}-extra")},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": format!("{user}-extra")},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
+    });
+    manifests::install(&tenant.management, vec![crd, role, binding]).await.unwrap();
+    let part = json!({"infrastructureSpec": {"apiVersion": format!("{group}/v1"), "kind": "ExtraMachine"}});
+    let name = tenant.unique("ws");
+    let mut world = World::with(tenant, user, setup.start());
+    world.create(&name, part).await;
+    let refused = world.until(&name, "refused", |sm| said(sm, "Ready").0 == "KindNotAllowed").await;
+    assert!(said(&refused, "Ready").1.contains("allowed-api-groups"), "{}", said(&refused, "Ready").1);
+
+    world.controller.kill();
+    let setup = World::prepare_for(&world.tenant, &world.user);
+    world.controller = setup.arg("--allowed-api-groups").arg(group).start();
+    let extra = world.tenant.api(&provider::kind(group, "v1", "ExtraMachine"));
+    eventually(&extra, &name, "made", PATIENCE, |_| true).await;
+    world.until(&name, "made", |sm| sm.data["status"]["machineRef"].is_object()).await;
+    world.delete(&name).await;
+    gone(&world.scheduled_machines(), &name, PATIENCE).await;
+    assert!(extra.get_opt(&name).await.unwrap().is_none());
+    world.until_nothing_left(&name).await;
+}

@@ -32,7 +32,7 @@ pub(super) fn admit(allowed_groups: &[String], api_version: &str) -> Result<(), 
     if !allowed_groups.iter().any(|allowed| allowed == group) {
         let shown = if group.is_empty() { "the core group" } else { group };
         return Err(Refusal::NotAllowed(format!(
-            "API group {shown} is not among the allowed ones ({}): use a kind of these, or have the group allowed",
+            "API group {shown} is not among the allowed ones ({}): use a kind of these, or allow the group (--allowed-api-groups)",
             allowed_groups.join(", ")
         )));
     }

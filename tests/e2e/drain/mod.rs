@@ -59,6 +59,10 @@ async fn ten_pods_that_end_in_a_second_go_before_the_machine_and_not_by_cluster_
         drained.as_secs_f64(),
         by_capi.as_secs_f64()
     );
+    // On a machine that does nothing else: `just drain`.
+    if std::env::var_os("DRAIN_FIGURE").is_some() {
+        assert!(took < SignedDuration::from_secs(5) && by_capi > ROUND, "{took} against {by_capi}");
+    }
 }
 
 #[tokio::test]
@@ -185,7 +189,7 @@ async fn volumes_are_waited_for_within_their_own_limit() {
     let name = format!("{}-volume", yard.name);
     attachments.patch_status(&name, &PatchParams::default(), &attached).await.unwrap();
     yard.pod("web", json!({})).await;
-    yard.close().await;
+    let closed = yard.close().await;
     let waiting = yard
         .until("waiting for volumes", |sm| {
             sm.data["status"]["leaving"]["blockedBy"][0]["reason"]
@@ -196,5 +200,7 @@ async fn volumes_are_waited_for_within_their_own_limit() {
     assert_eq!(waiting.data["status"]["leaving"]["stage"], "Deletion");
     assert!(instant(&waiting, "/status/leaving/goneBy").is_some());
     yard.until_machine_gone().await;
+    let took = Timestamp::now().duration_since(closed);
+    assert!(took < SignedDuration::from_secs(5) + ROUND + ROUND, "and no longer, but for its rounds: {took}");
     attachments.delete(&name, &DeleteParams::default()).await.unwrap();
 }
