@@ -233,8 +233,7 @@ async fn an_edit_of_the_api_version_alone_orphans_nothing() {
     world.until_settled(&name, "Disabled").await;
     assert!(versioned.get_opt(&name).await.unwrap().is_none());
     world.edit(&name, json!({"schedule": {"enabled": true}})).await;
-    let anew = world.until(&name, "made anew", |sm| sm.data["status"]["machineRef"].is_object()).await;
-    assert!(is_true(&anew, "TemplateCurrent"), "{}", anew.data["status"]);
+    world.until(&name, "made anew", |sm| is_true(sm, "TemplateCurrent")).await;
     assert_ne!(uid(&versioned.get(&name).await.unwrap()), first);
     world.delete(&name).await;
     gone(&world.scheduled_machines(), &name, PATIENCE).await;
