@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
-use crate::agent::book::{Book, Change};
+use crate::agent::book::{Book, Change, Reading};
 use crate::agent::lease::Said;
-use crate::agent::measure::Stages;
+use crate::agent::measure::{RuleFaults, Stages};
 use crate::agent::rules::{Match, POLL_INTERVAL, Rules};
 use crate::agent::session::{News, Request, Session};
 use crate::agent::wall_clock;
@@ -20,12 +20,13 @@ pub(super) struct Eyes {
     pub(super) book: Book,
     pub(super) session: Session,
     /// Of the rules.
-    pub(super) texts: UnboundedReceiver<Option<String>>,
+    pub(super) texts: UnboundedReceiver<Reading>,
     /// Of the Node.
     pub(super) news: UnboundedReceiver<News>,
     pub(super) want: watch::Sender<Option<Request>>,
     pub(super) say: watch::Sender<Said>,
     pub(super) stages: Stages,
+    pub(super) faults: RuleFaults,
 }
 
 impl Eyes {
@@ -37,7 +38,7 @@ impl Eyes {
                     Some(event) => self.event(event),
                     None => return,
                 },
-                Some(text) = self.texts.recv() => self.rules(text.as_deref()),
+                Some(reading) = self.texts.recv() => self.rules(reading),
                 Some(news) = self.news.recv() => self.heard(&news),
             }
             self.publish();
@@ -83,10 +84,13 @@ impl Eyes {
         });
     }
 
-    fn rules(&mut self, text: Option<&str>) {
-        match self.book.take(&self.node, text) {
+    fn rules(&mut self, reading: Reading) {
+        match self.book.hear(&self.node, reading) {
             Change::None => {}
+            // The watch has logged it.
+            Change::Unreadable => self.faults.unreadable(),
             Change::Fault => {
+                self.faults.read(self.book.flaws());
                 tracing::warn!(fault = self.book.word(), "the rules of the ConfigMap are at fault");
             }
             Change::InForce => {

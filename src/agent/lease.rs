@@ -52,7 +52,7 @@ impl Said {
         Self {
             detector: source.map_or("none", crate::detector::Source::word),
             fallback: blind.or(health.fallback.map(crate::detector::FallbackReason::word)),
-            rules: rules.word().to_owned(),
+            rules: rules.word(),
             is_faulty: rules.is_faulty(),
         }
     }

@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::agent::lease::Said;
+use crate::agent::rules::Flaw;
 use crate::detector::{Count, FallbackReason, Monitor, Source};
 use crate::telemetry::health::Health;
-use crate::telemetry::metrics::{Buckets, Histograms, Registry, histograms};
+use crate::telemetry::metrics::{Buckets, Counters, Histograms, Registry, counters, histograms};
 
 /// Netlink tells of a program within a millisecond or a few; a request is written at once, or when the API server is back.
 const STAGES: Buckets =
@@ -45,6 +46,49 @@ impl Stages {
     /// The request stood on the Node so long after the verdict.
     pub fn annotated(&self, took: Duration) {
         self.0.get_or_create(&[("stage", "annotate")]).observe(took.as_secs_f64());
+    }
+}
+
+/// How often the rules were at fault, by what was wrong.
+#[derive(Clone, Debug)]
+pub struct RuleFaults(Counters<1>);
+
+/// For a ConfigMap that cannot be read.
+const UNREADABLE: &str = "unreadable";
+
+fn word(flaw: Flaw) -> &'static str {
+    match flaw {
+        Flaw::Syntax => "syntax",
+        Flaw::Key => "key",
+        Flaw::Value => "value",
+    }
+}
+
+impl RuleFaults {
+    /// Its series are there from now on.
+    pub fn register(registry: &mut Registry) -> Self {
+        let causes = [word(Flaw::Syntax), word(Flaw::Key), word(Flaw::Value), UNREADABLE];
+        Self(counters(
+            registry,
+            "fivespot_agent_rules_faults_total",
+            "Texts of rules that were at fault, by what was wrong with them: no TOML (syntax), an unknown key, a value that \
+             is none; one text may count under several. Under unreadable: times that the ConfigMap began to be unreadable",
+            causes.map(|cause| [("cause", cause)]),
+        ))
+    }
+
+    /// A text was read and has these faults.
+    pub fn read(&self, flaws: impl Iterator<Item = Flaw>) {
+        flaws.for_each(|flaw| self.count(word(flaw)));
+    }
+
+    /// The ConfigMap cannot be read any more.
+    pub fn unreadable(&self) {
+        self.count(UNREADABLE);
+    }
+
+    fn count(&self, cause: &'static str) {
+        self.0.get_or_create(&[("cause", cause)]).inc();
     }
 }
 

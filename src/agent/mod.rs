@@ -35,7 +35,7 @@ pub use self::error::Error;
 use self::eyes::Eyes;
 use self::identity::Identity;
 use self::lease::Said;
-use self::measure::{Shown, Stages};
+use self::measure::{RuleFaults, Shown, Stages};
 use self::oneshot::Look;
 use self::report::Place;
 use self::watchdog::Pulse;
@@ -83,7 +83,7 @@ pub async fn look_for_node(config: &AgentConfig, node: &str) -> Look {
     let fault = match read.await {
         Ok(text) => {
             book.take(node, text.as_deref());
-            book.is_faulty().then(|| book.word().to_owned())
+            book.is_faulty().then(|| book.word())
         }
         Err(error) => Some(error.to_string()),
     };
@@ -120,7 +120,8 @@ pub async fn watch_over(config: &AgentConfig, node: &str) -> Result<(), Error> {
     tasks.spawn("event loop", watchdog::tick(loop_count));
     let mut registry = Registry::default();
     let stages = Stages::register(&mut registry);
-    let said = start(&mut tasks, &client, &place, detector, &stages);
+    let faults = RuleFaults::register(&mut registry);
+    let said = start(&mut tasks, &client, &place, detector, (stages, faults));
     serve(config, &mut tasks, health, registry, &Shown { node: node.to_owned(), monitor, said })?;
     tokio::select! {
         () = signals.next() => {}
@@ -135,7 +136,7 @@ fn start(
     client: &Client,
     place: &Place,
     detector: Detector<rules::Rules>,
-    stages: &Stages,
+    (stages, faults): (Stages, RuleFaults),
 ) -> watch::Receiver<Said> {
     let (tell_text, texts) = mpsc::unbounded_channel();
     let (tell_news, news) = mpsc::unbounded_channel();
@@ -147,8 +148,8 @@ fn start(
     tasks.spawn("request", report::ask(place.clone(), wanted, tell_news.clone(), stages.clone()));
     tasks.spawn("lease", lease::renew(place.clone(), client.clone(), said.clone(), tell_news));
     let node = place.name().to_owned();
-    let (session, stages) = (session::Session::default(), stages.clone());
-    let eyes = Eyes { node, detector, book, session, texts, news, want, say, stages };
+    let session = session::Session::default();
+    let eyes = Eyes { node, detector, book, session, texts, news, want, say, stages, faults };
     tasks.spawn("eyes", eyes.watch());
     said
 }

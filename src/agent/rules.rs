@@ -14,7 +14,7 @@ use std::time::Duration;
 use memchr::memmem::Finder;
 
 use self::names::Names;
-pub use self::read::{Fault, Faults, parse};
+pub use self::read::{Fault, Faults, Flaw, parse};
 use crate::detector::{Judge, Process, Verdict};
 
 /// From walk to walk of the poll detector, unless the rules say otherwise.

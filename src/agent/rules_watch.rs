@@ -7,24 +7,26 @@ use kube::{Api, Client};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 
+use crate::agent::book::Reading;
 use crate::agent::error::Error;
 use crate::agent::report::ANSWER;
 use crate::api::names::{AGENT_NAMESPACE, RULES_KEY, agent_object};
 use crate::watch::{Notice, Outage, follow};
 
-/// Tells the text of the rules at the start and with each change; `None` where there is none. Never ends.
-pub async fn follow_rules(client: Client, node: &str, tell: UnboundedSender<Option<String>>) {
+/// Tells the text of the rules at the start and with each change, and when it cannot be read. Never ends.
+pub async fn follow_rules(client: Client, node: &str, tell: UnboundedSender<Reading>) {
     let config = Config::default().fields(&format!("metadata.name={}", agent_object(node)));
     let (reader, writer) = store();
     follow(api(client), config, writer, move |notice| {
-        let text = match notice {
-            Notice::Changed(map) => text(map),
-            Notice::Gone(_) => None,
-            Notice::Synced if reader.state().is_empty() => None,
-            Notice::Synced | Notice::Failing(_) | Notice::Recovered => return,
+        let reading = match notice {
+            Notice::Changed(map) => Reading::Text(text(map)),
+            Notice::Gone(_) => Reading::Text(None),
+            Notice::Synced if reader.state().is_empty() => Reading::Text(None),
+            Notice::Synced | Notice::Recovered => Reading::Readable,
+            Notice::Failing(why) => Reading::Unreadable(why),
         };
         // Who would hear it ends this task as well.
-        let _ = tell.send(text);
+        let _ = tell.send(reading);
     })
     .await;
 }

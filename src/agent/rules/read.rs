@@ -16,9 +16,22 @@ const LONGEST_ENTRY: usize = 256;
 /// A day, which is the longest of all of 5spot's durations.
 const LONGEST_MILLIS: u64 = 24 * 60 * 60 * 1000;
 
+/// What kind of thing is wrong with the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Flaw {
+    /// The text is no TOML.
+    Syntax,
+    /// There is no such key.
+    Key,
+    /// There is no such value: of another type, empty, zero, too long, too many.
+    Value,
+}
+
 /// One thing that is wrong with the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
+    /// What kind of thing it is.
+    pub flaw: Flaw,
     /// Counts from 1.
     pub line: usize,
     /// The key; empty where the text is no TOML.
@@ -56,7 +69,7 @@ pub fn parse(text: &str) -> Result<Rules, Faults> {
     let (table, broken) = DeTable::parse_recoverable(text);
     let mut reading = Reading { text, faults: Vec::new() };
     for error in broken {
-        reading.fault(error.span().unwrap_or_default(), "", error.message().to_owned());
+        reading.note(Flaw::Syntax, error.span().unwrap_or_default(), "", error.message().to_owned());
     }
     let mut raw = Raw::default();
     if reading.faults.is_empty() {
@@ -98,7 +111,7 @@ impl Reading<'_> {
             "poll_interval_ms" => into.poll_interval = self.millis("poll_interval_ms", value, 1),
             other => {
                 let keys = "match_commands, match_argv_substrings, ignore_commands, match_uids, min_age_ms and poll_interval_ms";
-                self.fault(key.span(), other, format!("there is no such key; there are {keys}"));
+                self.note(Flaw::Key, key.span(), other, format!("there is no such key; there are {keys}"));
             }
         }
     }
@@ -168,9 +181,13 @@ impl Reading<'_> {
     }
 
     fn fault(&mut self, at: Range<usize>, field: &str, message: String) {
+        self.note(Flaw::Value, at, field, message);
+    }
+
+    fn note(&mut self, flaw: Flaw, at: Range<usize>, field: &str, message: String) {
         let before = self.text.as_bytes().get(..at.start).unwrap_or_default();
         let line = 1 + memchr::memchr_iter(b'\n', before).count();
-        self.faults.push(Fault { line, field: field.to_owned(), message });
+        self.faults.push(Fault { flaw, line, field: field.to_owned(), message });
     }
 }
 

@@ -187,6 +187,20 @@ fn every_fault_is_named_with_its_line_and_key() {
 }
 
 #[test]
+fn a_fault_is_of_one_of_three_kinds() {
+    for (text, flaws) in [
+        ("match_commands = [\n", [Flaw::Syntax].as_slice()),
+        ("match_commands = []\nmatch_commands = []", &[Flaw::Syntax]),
+        ("match_comands = []", &[Flaw::Key]),
+        ("poll_interval_ms = 0", &[Flaw::Value]),
+        ("match_commands = [\"\"]\nno = 1", &[Flaw::Value, Flaw::Key]),
+    ] {
+        let found: Vec<Flaw> = parse(text).unwrap_err().0.iter().map(|fault| fault.flaw).collect();
+        assert_eq!(found, flaws, "{text}");
+    }
+}
+
+#[test]
 fn what_the_predecessor_wrote_is_read() {
     let text = "# Written by the controller.\n# Do not edit.\nmatch_commands = [\n  \"java\",\n  \"idea\",\n]\n\
                 match_argv_substrings = []\npoll_interval_ms = 250\n";
