@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::desk::{Desk, NAMESPACE, REASON, REQUESTED, REQUESTED_AT, USER};
 use crate::harness::wait::asked_until;
 
-const ONLY_OWN: &str = "may write annotations of its own Node and its own Lease, nothing else";
-const ONLY_REQUEST: &str = "may change nothing of its Node but the annotations of a request";
+pub const ONLY_OWN: &str = "may write annotations of its own Node and its own Lease, nothing else";
+pub const ONLY_REQUEST: &str = "may change nothing of its Node but the annotations of a request";
 const ONLY_THREE: &str = "may change no annotation of its Node but those of a request";
 const ONLY_ASK: &str = "may not take one back";
 const ONLY_ITS_NODES: &str = "belongs to its Node and to nobody else";
@@ -176,7 +176,7 @@ async fn a_token_that_names_no_node_may_write_nothing() {
 }
 
 /// An administrator in the agent's clothes: what the policy refuses, no role can give.
-async fn with_all_roles(desk: &Desk) -> Client {
+pub async fn with_all_roles(desk: &Desk) -> Client {
     let kubeconfig = Kubeconfig::from_yaml(desk.planes.workload().admin()).unwrap();
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     config.auth_info.impersonate = Some(USER.to_owned());

@@ -2,6 +2,7 @@
 
 mod confined;
 pub mod desk;
+mod everything;
 mod faults;
 #[path = "../../agent/programs.rs"]
 #[allow(dead_code, reason = "shared with the tests of the detectors, which use more of it")]
