@@ -192,6 +192,20 @@ impl Effect {
         matches!((self, next), (Self::CreateChild { .. }, Self::CreateChild { .. }))
     }
 
+    /// Needs the Node's version as it was read, and makes another one.
+    pub fn edits_node(&self) -> bool {
+        matches!(
+            self,
+            Self::Cordon(_)
+                | Self::Uncordon { .. }
+                | Self::EjectNode { .. }
+                | Self::Taint(_)
+                | Self::ClearReclaim(_)
+                | Self::LabelNode { .. }
+                | Self::DeleteNode(_)
+        )
+    }
+
     /// Goes to the workload cluster: neither its failure nor its wait delays anything on the management side.
     pub fn is_on_node(&self) -> bool {
         match self {

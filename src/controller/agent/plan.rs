@@ -63,6 +63,16 @@ pub fn follow(snapshot: &Snapshot) -> AgentPlan {
     if node.is_ready || is_labelled(node) { armed(snapshot, node, known, plan) } else { plan }
 }
 
+/// Once the machine is gone: whether there may be rules of ours that a process which has just begun cannot see yet. A
+/// cluster that does not let us look is not waited for.
+pub fn may_be_left(snapshot: &Snapshot) -> bool {
+    let is_troubled = snapshot.agents.as_ref().is_some_and(|agents| agents.trouble.is_some());
+    let may_come = matches!(snapshot.reach, Reach::Connected | Reach::Connecting);
+    // The run is not closed in the books yet.
+    let had_node = snapshot.status.node_ref.is_some();
+    had_node && asks(snapshot) && known(snapshot).is_none() && may_come && !is_troubled
+}
+
 /// Once the machine is gone.
 pub fn leftovers(snapshot: &Snapshot) -> Vec<Effect> {
     let may_write = snapshot.reach == Reach::Connected;

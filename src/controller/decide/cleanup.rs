@@ -45,7 +45,8 @@ pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     }
     let rules = agent::plan::leftovers(snapshot);
     let is_left = stale.is_some() || !rules.is_empty();
-    if !rules.is_empty() && is_waited_for(snapshot, &clock) {
+    let is_unseen = snapshot.object.deleted_at.is_some() && agent::plan::may_be_left(snapshot);
+    if (is_unseen || !rules.is_empty()) && is_waited_for(snapshot, &clock) {
         waiting_for.push("the rules of its agent".to_owned());
     }
     effects.extend(rules);

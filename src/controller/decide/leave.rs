@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::api::condition::{Phase, types};
 use crate::api::status::{Blocker, DesiredState, Leaving, LeavingStage, Manner, Rule, Timers};
 use crate::capi::machine::Machine;
+use crate::controller::agent;
 use crate::controller::build;
 use crate::controller::decide::rule::Ruling;
 use crate::controller::decide::{Plan, cleanup, drain, eject, unseen};
@@ -40,10 +41,26 @@ pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
         plan.standing.message.extend(unseen::way_out(snapshot, &clock));
         plan.effects.extend(unseen::release(snapshot, machine, &clock));
     }
+    follow_agent(snapshot, ruling, &mut plan);
     // At the promised instant `HandBackOverdue` appears, even if nothing moves.
     let promised = plan.leaving.as_ref().and_then(|leaving| leaving.gone_by);
     plan.wake = plan.wake.or(promised.filter(|by| *by > snapshot.now));
     plan
+}
+
+/// Until the machine is gone its owner may want it sooner: what she puts on her list counts at once, and what she takes off
+/// no more. An eject is what she would get.
+fn follow_agent(snapshot: &Snapshot, ruling: &Ruling, plan: &mut Plan) {
+    if snapshot.own_machine().is_none() || ruling.manner == Manner::Eject {
+        return;
+    }
+    let agent = agent::plan::follow(snapshot);
+    plan.effects.extend(agent.rules.clone());
+    // One write to the Node in a pass: the next one needs the version that this one makes.
+    let is_free = !plan.effects.iter().any(Effect::edits_node);
+    plan.effects.extend(agent.label.clone().filter(|_| is_free));
+    plan.wake = plan.wake.or(agent.again_at);
+    plan.agent = agent;
 }
 
 /// The window is open again, but pods have been evicted: this leaving completes, and a new Machine follows. What was

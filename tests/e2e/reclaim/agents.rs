@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::drain::yard::Yard;
+use crate::drain::yard::{Yard, slow};
 use crate::harness::{eventually, gone, pass_until};
 use crate::world::{PATIENCE, World, condition, is_true, said};
 
@@ -109,6 +109,47 @@ async fn an_agent_gets_its_rules_and_then_its_label_and_what_it_reports_is_told(
     yard.until("told no more", |sm| condition(sm, "AgentReady").is_none()).await;
     let node = yard.world.workload_calls().on("nodes").writes();
     assert_eq!(node.accepted().len(), 2, "on and off: {node}");
+}
+
+#[tokio::test]
+async fn what_is_listed_while_the_machine_leaves_counts_at_once() {
+    let over = json!({
+        "killIfCommands": ["java"], "gracefulShutdownTimeout": "10m", "nodeDrainTimeout": "10m",
+        "reclaim": {"returnAfter": "Never"},
+    });
+    let yard = Yard::lent("agent-leaving", over).await;
+    yard.until_labelled(Some("enabled")).await;
+    yard.pod("kept", slow(600)).await;
+    yard.budget("keep", "kept").await;
+    yard.close().await;
+    let list = async |commands: Value| {
+        yard.world.edit(&yard.name, json!({"killIfCommands": commands})).await;
+    };
+    yard.until("in its grace", |sm| sm.data["status"]["leaving"]["stage"] == "Grace").await;
+    list(json!(["java", "idea"])).await;
+    yard.until_rules("one more in the grace", r#"["java", "idea"]"#).await;
+    list(json!(["idea"])).await;
+    yard.until_rules("one less in the grace", r#"["idea"]"#).await;
+
+    yard.world.edit(&yard.name, json!({"gracefulShutdownTimeout": "0s"})).await;
+    yard.until("in its drain", |sm| sm.data["status"]["leaving"]["stage"] == "Drain").await;
+    list(Value::Null).await;
+    yard.until_labelled(None).await;
+    gone(&yard.rules(), &yard.agent(), PATIENCE).await;
+    list(json!(["vim"])).await;
+    yard.until_rules("anew in the drain", r#"["vim"]"#).await;
+    yard.until_labelled(Some("enabled")).await;
+    assert!(!yard.is_deleted(), "still leaving");
+    let writes = yard.world.workload_calls().on("configmaps").writes().accepted();
+    assert_eq!(writes.len(), 5, "four texts and a deletion: {writes}");
+
+    // She starts one of them.
+    let asked = yard.reclaim("vim").await;
+    yard.deleted_in_time(asked).await;
+    yard.until_machine_gone().await;
+    yard.release("keep").await;
+    yard.world.until_settled(&yard.name, "Disabled").await;
+    gone(&yard.rules(), &yard.agent(), PATIENCE).await;
 }
 
 #[tokio::test]

@@ -131,6 +131,64 @@ fn rules_of_an_object_that_was_moved_are_taken_over_and_what_is_left_goes_with_t
     assert!(late.effects().contains(&"remove_finalizer"), "and no longer than was promised");
 }
 
+/// In its grace, and cordoned.
+fn leaving() -> Given {
+    let grace = set().at("18:01").passed();
+    grace.with(|s| {
+        let node = s.node.as_mut().unwrap();
+        (node.unschedulable, node.cordoned_by) = (true, Some(SM.to_owned()));
+    })
+}
+
+#[test]
+fn what_is_listed_while_the_machine_leaves_counts_at_once() {
+    let draining = leaving().at("18:06").passed();
+    let deleting = draining.clone().deleting("DeletingNode", "");
+    for (stage, given) in [("grace", leaving()), ("drain", draining), ("deletion", deleting)] {
+        let added = given.clone().edit("/killIfCommands", json!(["java", "idea"]));
+        assert!(added.effects().contains(&"write_rules"), "{stage}: {:?}", added.effects());
+        assert!(!given.effects().contains(&"write_rules"), "{stage}: at rest");
+        let emptied = given.edit("/killIfCommands", json!([]));
+        assert!(emptied.effects().contains(&"label_node"), "{stage}: {:?}", emptied.effects());
+        let unlabelled = emptied.with(|s| s.node.as_mut().unwrap().agent_label = None);
+        assert!(unlabelled.effects().contains(&"delete_rules"), "{stage}: {:?}", unlabelled.effects());
+    }
+}
+
+#[test]
+fn a_node_is_written_once_in_a_pass_and_an_eject_has_no_time_for_rules() {
+    let uncordoned = leaving().with(|s| s.node.as_mut().unwrap().unschedulable = false);
+    let emptied = uncordoned.edit("/killIfCommands", json!([]));
+    assert!(emptied.effects().contains(&"cordon") && !emptied.effects().contains(&"label_node"));
+    let killed = set().edit("/killSwitch", json!(true)).edit("/killIfCommands", json!(["idea"]));
+    assert!(!killed.effects().contains(&"write_rules"), "{:?}", killed.effects());
+}
+
+#[test]
+fn whoever_has_just_begun_looks_for_rules_before_the_finalizer_goes() {
+    let deleted = set().at("18:06").gone().with(|s| s.object.deleted_at = Some(t("18:06"))).passed();
+    let begun = deleted.with(|s| s.agents = None);
+    let removes = |given: &Given| given.effects().contains(&"remove_finalizer");
+    for reach in [Reach::Connecting, Reach::Connected] {
+        let begun = begun.clone().with(|s| s.reach = reach);
+        assert!(!removes(&begun) && begun.decide().agent.asks, "{:?}", begun.effects());
+        assert!(removes(&begun.at("20:00")), "no longer than was promised");
+    }
+    let dead = begun.clone().with(|s| s.reach = Reach::Unreachable("x".to_owned()));
+    assert!(removes(&dead));
+    let agents = |change: fn(&mut Agents)| {
+        let mut agents = Agents { is_heard: true, ..Agents::default() };
+        change(&mut agents);
+        begun.clone().with(|s| s.agents = Some(agents))
+    };
+    assert!(removes(&agents(|agents| agents.trouble = Some("forbidden".to_owned()))));
+    assert!(removes(&agents(|agents| agents.rules = Some(vec![]))));
+    let never_in = begun.clone().with(|s| s.status.node_ref = None);
+    assert!(removes(&never_in), "no Node, no rules");
+    let unwanted = begun.edit("/killIfCommands", json!([]));
+    assert!(removes(&unwanted), "{:?}", unwanted.effects());
+}
+
 #[test]
 fn an_agent_that_was_silent_is_believed_again_when_it_is_heard() {
     let silent = heard(set(), "netlink", None, AGENT_RULES_OK).at("10:01").passed();
