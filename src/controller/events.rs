@@ -50,7 +50,8 @@ fn often_reclaimed(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance
 /// Told once: the message of the object goes on telling it.
 fn without_hold(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance: &str) -> Option<Event> {
     let latched = |status: &ScheduledMachineStatus| status.timers.as_ref()?.reclaimed_at;
-    latched(after).filter(|_| latched(&snapshot.status).is_none())?;
+    let is_new = reclaim::is_new(snapshot.status.reclaim.as_ref(), after.reclaim.as_ref()).is_some();
+    latched(after).filter(|_| is_new || latched(&snapshot.status).is_none())?;
     let note = "the MachineHold of this reclaim could not be written in time; status.timers.reclaimedAt stands in for it, \
                 and it is tried again; the status message says what to mend";
     Some(event(snapshot, "Warning", "HoldNotWritten", "Reclaim", note, instance))

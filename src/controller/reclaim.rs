@@ -46,17 +46,29 @@ pub fn return_at(target: &Target, at: Timestamp) -> Option<Timestamp> {
 /// The latch, until its hold is there or its time is over. For a hold that was written the process remembers until it is
 /// shown: a new process lists all holds before it decides.
 pub fn latch(snapshot: &Snapshot) -> Option<Latch> {
-    let unshown = || stand_in(snapshot, snapshot.hold_written.as_ref()?.asked_at);
+    let unshown = || {
+        let written = snapshot.hold_written.as_ref()?;
+        stand_in(snapshot, written.asked_at, |hold| hold.name == written.name)
+    };
     stored_latch(snapshot).or_else(unshown)
 }
 
 /// What the status remembers of it.
+///
+/// Its hold is known by the request that it carries: times do not tell, a clock that was ahead has made the hold of an
+/// earlier reclaim look like a later one's.
 pub fn stored_latch(snapshot: &Snapshot) -> Option<Latch> {
-    stand_in(snapshot, snapshot.status.timers.as_ref()?.reclaimed_at?)
+    let at = snapshot.status.timers.as_ref()?.reclaimed_at?;
+    let known = snapshot.status.reclaim.as_ref().filter(|known| known.at == at);
+    let request = known.and_then(|known| known.request.as_deref());
+    stand_in(snapshot, at, |hold| match request {
+        Some(request) => hold.request() == Some(request),
+        None => hold.reclaimed_at() == Some(at),
+    })
 }
 
-fn stand_in(snapshot: &Snapshot, at: Timestamp) -> Option<Latch> {
-    let has_hold = snapshot.holds.iter().any(|hold| hold.reclaimed_at().is_some_and(|asked| asked >= at));
+fn stand_in(snapshot: &Snapshot, at: Timestamp, is_its: impl Fn(&Hold) -> bool) -> Option<Latch> {
+    let has_hold = snapshot.holds.iter().any(is_its);
     let until = return_at(&snapshot.target, at);
     let is_over = until.is_some_and(|until| until <= schedule_instant(snapshot));
     (!has_hold && !is_over).then_some(Latch { at, until })
@@ -90,8 +102,8 @@ pub fn to_latch(snapshot: &Snapshot, recorded: Option<&Recorded>) -> Option<Time
 /// The latest reclaim, and how many there were in the last day: holds are deleted sooner than that.
 pub fn status(snapshot: &Snapshot, recorded: Option<&Recorded>) -> Option<ReclaimStatus> {
     let before = snapshot.status.reclaim.as_ref();
-    let latest =
-        snapshot.holds.iter().filter(|hold| hold.reclaimed_at().is_some()).max_by_key(|h| h.reclaimed_at());
+    let unknown = snapshot.holds.iter().filter(|hold| is_unknown(before, hold));
+    let latest = unknown.max_by_key(|hold| hold.reclaimed_at());
     let with_hold = snapshot.holds.iter().filter_map(Hold::reclaimed_at);
     let asked = recorded.map(|recorded| &recorded.asked);
     let latched = asked.map(|asked| asked.at).or_else(|| latch(snapshot).map(|latch| latch.at));
@@ -102,8 +114,8 @@ pub fn status(snapshot: &Snapshot, recorded: Option<&Recorded>) -> Option<Reclai
     recent.dedup();
     recent.drain(..recent.len().saturating_sub(MOST_RECLAIMS));
     let last_24h = u32::try_from(recent.len()).ok();
-    let newest = [latest.and_then(Hold::reclaimed_at), latched, before.map(|before| before.at)];
-    let at = newest.into_iter().flatten().max()?;
+    // What is news is later than what was known, whatever the clocks said then.
+    let at = latched.or(latest.and_then(Hold::reclaimed_at)).or(before.map(|before| before.at))?;
     let its_hold = latest.filter(|hold| hold.reclaimed_at() == Some(at));
     let (node, matched, request) = match (asked.filter(|asked| asked.at == at), its_hold, before) {
         (Some(asked), _, _) => (Some(asked.node.clone()), asked.matched.clone(), Some(asked.request.clone())),
@@ -121,6 +133,22 @@ pub fn status(snapshot: &Snapshot, recorded: Option<&Recorded>) -> Option<Reclai
     Some(ReclaimStatus { at, node, matched, request, last_24h, recent })
 }
 
+/// A hold of which the status does not tell yet.
+fn is_unknown(before: Option<&ReclaimStatus>, hold: &Hold) -> bool {
+    let Some(at) = hold.reclaimed_at() else { return false };
+    before.is_none_or(|before| {
+        let is_same = before.request.as_deref().is_some_and(|request| hold.request() == Some(request));
+        !is_same && at > before.at && !before.recent.contains(&at)
+    })
+}
+
+/// The same, not counted: who is to count and to tell it may not live to do so, and whoever comes after him finds by this
+/// that nobody has.
+pub fn uncounted(told: ReclaimStatus) -> ReclaimStatus {
+    let recent: Vec<Timestamp> = told.recent.iter().copied().filter(|at| *at != told.at).collect();
+    ReclaimStatus { last_24h: u32::try_from(recent.len()).ok(), recent, ..told }
+}
+
 /// How often the owner asked within the span in which it is often, where the last time is news.
 pub fn rapid(before: Option<&ReclaimStatus>, after: Option<&ReclaimStatus>) -> Option<usize> {
     let after = is_new(before, after)?;
@@ -129,13 +157,14 @@ pub fn rapid(before: Option<&ReclaimStatus>, after: Option<&ReclaimStatus>) -> O
     (count >= OFTEN).then_some(count)
 }
 
-/// The reclaim that a status tells of and the one before does not.
+/// The reclaim that a status tells of, and the one before does not or has not counted.
 pub fn is_new<'a>(
     before: Option<&ReclaimStatus>,
     after: Option<&'a ReclaimStatus>,
 ) -> Option<&'a ReclaimStatus> {
     after.filter(|after| {
-        before.is_none_or(|before| !before.recent.contains(&after.at) && before.at < after.at)
+        let is_counted = after.recent.contains(&after.at);
+        before.is_none_or(|before| !before.recent.contains(&after.at) && (is_counted || before.at < after.at))
     })
 }
 

@@ -79,7 +79,8 @@ impl Apply<'_> {
         if latched_at == before {
             return;
         }
-        let told = reclaim::status(self.snapshot, Some(recorded));
+        // Not counted: the end of the pass counts and tells it, be it of another process.
+        let told = reclaim::status(self.snapshot, Some(recorded)).map(reclaim::uncounted);
         let patch = json!({
             "metadata": {"uid": self.snapshot.object.uid},
             "status": {"timers": {"reclaimedAt": latched_at}, "reclaim": told},

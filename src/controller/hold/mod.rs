@@ -87,6 +87,11 @@ impl Hold {
         (self.origin == HoldOrigin::Reclaim).then(|| asked.unwrap_or(self.created_at))
     }
 
+    /// Which request it answers, of a reclaim's hold.
+    pub fn request(&self) -> Option<&str> {
+        self.reclaim.as_ref().filter(|_| self.origin == HoldOrigin::Reclaim)?.request.as_deref()
+    }
+
     /// The command that ends it.
     pub fn end_command(&self) -> String {
         format!("kubectl delete machinehold -n {} {}", self.namespace, self.name)

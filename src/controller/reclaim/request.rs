@@ -18,7 +18,7 @@ use crate::controller::decide::rule::schedule_instant;
 
 /// How much of an annotation is kept.
 const LONGEST_WORDS: usize = 200;
-/// A clock on the Node that is further ahead than this says nothing.
+/// A clock on the Node that is further ahead than this does not even tell two requests apart.
 const CLOCK_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 /// What the agent writes before the rule that matched.
 const MATCHED: &str = "process-match:";
@@ -36,7 +36,7 @@ pub struct Note {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
     /// When: as it was written, to the millisecond. The moment at which it was first seen stands in for a time that
-    /// cannot be read, that is yet to come, or that is so long ago that the machine would be back already, or was not
+    /// cannot be read, that was yet to come then, or that is so long ago that the machine would be back already, or was not
     /// there, or was reclaimed again since.
     pub at: Timestamp,
     /// What tells it from every other: the Node's uid and the time as it was written.
@@ -151,9 +151,11 @@ pub fn news(snapshot: &Snapshot) -> Option<Asked> {
     let is_before_all = |at: Timestamp| {
         machine.created_at.is_some_and(|made| at < made) || known.is_some_and(|known| at <= known.at)
     };
+    // One that is ahead would outlast what comes after it: every later request would look like an earlier one.
+    let seen = first_seen(snapshot, node);
     let at = time
-        .filter(|at| until(*at).is_none_or(|until| until > now) && !is_before_all(*at))
-        .unwrap_or_else(|| first_seen(snapshot, node));
+        .filter(|at| *at <= seen && until(*at).is_none_or(|until| until > now) && !is_before_all(*at))
+        .unwrap_or(seen);
     let matched = written.reason.strip_prefix(MATCHED).unwrap_or(&written.reason).trim();
     let asked = Asked {
         at,

@@ -49,7 +49,7 @@ async fn a_hold_that_is_refused_is_latched_told_and_written_once_it_may_be() {
 }
 
 /// Lent, with a proxy before the management API server.
-async fn lent_through(test: &str) -> (Yard, FaultProxy) {
+pub async fn lent_through(test: &str) -> (Yard, FaultProxy) {
     let (world, proxy) = World::start_through(test).await;
     let name = world.tenant.unique("ws");
     world.create(&name, json!({"reclaim": {"returnAfter": "Never"}})).await;

@@ -3,6 +3,8 @@
 //! The annotations are written as an agent would, by the test itself.
 
 mod agents;
+mod clocks;
+mod heirs;
 mod in_the_way;
 
 use jiff::{SignedDuration, Timestamp};

@@ -3,6 +3,7 @@
 #![allow(clippy::too_many_lines, clippy::large_stack_arrays, reason = "tables")]
 
 mod agents;
+mod clocks;
 mod draining;
 mod ejecting;
 mod events;

@@ -104,7 +104,7 @@ fn a_reclaim_written_twice_counts_once() {
 }
 
 /// What the agent writes on the Node of a lent machine.
-fn asked(reason: &str, at: &str) -> Given {
+pub(super) fn asked(reason: &str, at: &str) -> Given {
     given().lent().with(|s| {
         let note = Note { reason: reason.to_owned(), requested_at: at.to_owned() };
         s.node.as_mut().unwrap().reclaim = Some(note);
@@ -115,12 +115,12 @@ fn java() -> Given {
     asked("process-match: java", "2026-11-02T09:59:59.25Z")
 }
 
-fn wish(given: &Given) -> Option<Wish> {
+pub(super) fn wish(given: &Given) -> Option<Wish> {
     given.decide().effects.iter().find_map(|effect| effect.wish().cloned())
 }
 
 /// The status after a pass in which the hold was written, or not.
-fn recorded(given: Given, failure: Option<&str>) -> Given {
+pub(super) fn recorded(given: Given, failure: Option<&str>) -> Given {
     let wish = wish(&given).unwrap();
     let failure = failure.map(str::to_owned);
     let recorded = Some(Recorded { asked: wish.asked.clone(), failure: failure.clone() });
@@ -285,7 +285,7 @@ fn a_time_before_the_machine_or_before_the_last_reclaim_counts_from_when_it_was_
 
 #[test]
 fn a_time_that_says_nothing_counts_from_when_it_was_first_seen() {
-    for written in ["", "yesterday", "2026-11-02T11:00:00Z", "9999-01-01T00:00:00Z"] {
+    for written in ["", "yesterday", "2026-11-02T10:04:00Z", "2026-11-02T11:00:00Z", "9999-01-01T00:00:00Z"] {
         let given = asked("java", written);
         let asked = wish(&given).unwrap().asked;
         assert_eq!(asked.at, t("10:00"), "{written}");
