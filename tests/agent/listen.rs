@@ -118,10 +118,7 @@ fn is_anothers(pid: u32) -> bool {
     parent.is_some_and(|parent| parent != std::process::id())
 }
 
-/// Says that something could not be tried on this machine.
-pub fn skipped(what: &str) {
-    eprintln!("SKIPPED: {what}");
-}
+pub use crate::skips::skipped;
 
 /// Whether we are root with all that it takes; says so if not.
 pub fn is_root(what: &str) -> bool {

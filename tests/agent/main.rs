@@ -20,6 +20,8 @@ mod oneshot;
 mod ports;
 mod programs;
 mod rules;
+#[path = "../skips.rs"]
+mod skips;
 mod standing;
 mod storm;
 mod stuck;

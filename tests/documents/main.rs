@@ -11,6 +11,8 @@ mod commands;
 mod generated;
 mod links;
 mod monitoring;
+#[path = "../skips.rs"]
+mod skips;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -40,6 +40,8 @@ pub mod proxy;
 pub mod recorder;
 pub mod refusal;
 pub mod runtime;
+#[path = "../skips.rs"]
+pub mod skips;
 pub mod tenant;
 pub mod tunnel;
 pub mod wait;

@@ -12,6 +12,8 @@
 #![allow(clippy::print_stderr, reason = "a test tells what it measured, and what it could not try")]
 
 mod names;
+#[path = "../skips.rs"]
+mod skips;
 mod workshop;
 
 use std::net::{Ipv4Addr, TcpListener};
@@ -94,7 +96,7 @@ fn a_name_that_only_a_name_server_knows_resolves_inside_it() {
     let Some(image) = image() else { return };
     let name = "api.known-to-dns-alone.test";
     let Some(server) = names::serve(name, Ipv4Addr::LOCALHOST) else {
-        return workshop::say("SKIPPED: a name server: port 53 of 127.0.0.53-127.0.0.77 cannot be had");
+        return skips::skipped("a name server: port 53 of 127.0.0.53-127.0.0.77 cannot be had");
     };
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();

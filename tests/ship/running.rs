@@ -120,7 +120,7 @@ fn proc_status(pid: u32, name: &str) -> String {
 #[tokio::test]
 async fn the_shipped_deployment_gets_ready_and_lends_a_machine_and_is_refused_nothing() {
     if !nix::unistd::geteuid().is_root() {
-        return crate::harness::say("SKIPPED: the controller in its pod's shoes: this needs root");
+        return crate::harness::skips::skipped("the controller in its pod's shoes: this needs root");
     }
     let planes = installed().await;
     let (tenant, _, _) = World::prepare("shipped").await;

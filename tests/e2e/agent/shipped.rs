@@ -22,7 +22,7 @@ fn resident(pid: u32) -> u64 {
 #[tokio::test]
 async fn it_does_its_work_with_what_its_pod_has() {
     if !nix::unistd::geteuid().is_root() {
-        return crate::harness::say("SKIPPED: an agent in a pod's shoes: this needs root");
+        return crate::harness::skips::skipped("an agent in a pod's shoes: this needs root");
     }
     let mut desk = Desk::new().await;
     let program = desk.program();
