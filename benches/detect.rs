@@ -1,5 +1,5 @@
 //! From `exec` to match by netlink, idle and in a storm of programs; what the detector costs at rest and per event; what a
-//! walk costs per process. On the real kernel, as root.
+//! walk costs per process. On the real kernel, as root; fails at the end where a target was missed.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
@@ -23,10 +23,24 @@ use fivespot::detector::{Count, Detector, Event, Kind, Options};
 
 const RULES: &str =
     "match_commands = [\"fs-bench\", \"idea\", \"steam\"]\nmatch_argv_substrings = [\"-jar /opt/x\"]";
+/// From exec to match, of 99 in a hundred: with nothing else going on, and in a storm beside an agent with a CPU's share.
+const SOON: Duration = Duration::from_millis(5);
+/// Programs a second that make a storm.
+const STORM: f64 = 1000.0;
+/// KiB that the detector may add.
+const MEMORY: u64 = 4 * 1024;
+/// Microseconds of CPU for a process in a walk: the 3.5 that were measured once, and what a busy machine adds.
+const WALK: f64 = 5.0;
 /// Loops that start one program after the other.
 const LOOPS: usize = 8;
 
 fn main() {
+    let mut missed = Vec::new();
+    let mut holds = |what: String, is_met: bool| {
+        if !is_met {
+            missed.push(what);
+        }
+    };
     let dir = tempfile::tempdir().unwrap();
     let copy = |of: &str, name: &str| {
         let path = dir.path().join(name);
@@ -37,20 +51,34 @@ fn main() {
     println!("load: {}", fs::read_to_string("/proc/loadavg").unwrap().trim());
     let before = resident();
     let mut netlink = open(Kind::Netlink);
-    println!("resident: {before} KiB without, {} KiB with the netlink detector", resident());
+    let with = resident();
+    println!("resident: {before} KiB without, {with} KiB with the netlink detector");
+    holds(format!("memory of the detector: {} KiB", with - before), with - before < MEMORY);
 
     at_rest(&netlink, Duration::from_secs(60));
-    println!("exec to match, idle: {}", delays(&mut netlink, &listed, 500));
+    let (p99, told) = delays(&mut netlink, &listed, 500);
+    println!("exec to match, idle: {told}");
+    holds(format!("idle, p99 {p99:?}"), p99 < SOON);
     for shares in [None, Some(256), Some(1024)] {
         let group = shares.map(|shares| Group::of(&thread(), shares));
+        if matches!(group, Some(None)) {
+            println!(
+                "not measured: a storm beside {shares:?} shares; no cgroup hierarchy here takes a thread"
+            );
+            continue;
+        }
         let storm = storm(&short);
         let (cost, execs, begin) = (cpu(&thread()), execs(&netlink), Instant::now());
-        let delays = delays(&mut netlink, &listed, 300);
+        let (p99, told) = delays(&mut netlink, &listed, 300);
         let (cost, execs) = (cpu(&thread()) - cost, self::execs(&netlink) - execs);
         storm.store(true, Ordering::Relaxed);
+        let rate = execs as f64 / begin.elapsed().as_secs_f64();
+        if shares == Some(1024) {
+            holds(format!("in a storm, p99 {p99:?}"), p99 < SOON);
+            holds(format!("{rate:.0} programs/s are no storm"), rate > STORM);
+        }
         println!(
-            "exec to match, {:.0} programs/s, {}: {delays}; {:.1} us of CPU per exec event; lost {}",
-            execs as f64 / begin.elapsed().as_secs_f64(),
+            "exec to match, {rate:.0} programs/s, {}: {told}; {:.1} us of CPU per exec event; lost {}",
             shares.map_or("same cgroup".to_owned(), |shares| format!("own cgroup with {shares} shares")),
             cost.as_secs_f64() * 1e6 / execs as f64,
             netlink.counters().of(Count::Lost),
@@ -59,8 +87,10 @@ fn main() {
     }
     drop(netlink);
     for processes in [500, 5000] {
-        walks(&listed, processes);
+        let cost = walks(&listed, processes);
+        holds(format!("a walk: {cost:.1} us for each of {processes} processes"), cost < WALK);
     }
+    assert!(missed.is_empty(), "targets missed: {missed:#?}");
 }
 
 fn open(kind: Kind) -> Detector<Rules> {
@@ -106,8 +136,8 @@ fn at_rest(detector: &Detector<Rules>, time: Duration) {
     );
 }
 
-/// Starts a listed program so many times, and tells how soon each was seen.
-fn delays(detector: &mut Detector<Rules>, listed: &Path, times: usize) -> String {
+/// Starts a listed program so many times, and tells how soon 99 in a hundred were seen, and in words.
+fn delays(detector: &mut Detector<Rules>, listed: &Path, times: usize) -> (Duration, String) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let (mut delays, mut by_walk) = (Vec::new(), 0);
     for _ in 0..times {
@@ -132,7 +162,8 @@ fn delays(detector: &mut Detector<Rules>, listed: &Path, times: usize) -> String
     }
     delays.sort_unstable();
     let at = |part: usize| delays[(delays.len() - 1) * part / 100];
-    format!("p50 {:?}, p99 {:?}, worst {:?} of {}; {by_walk} by walk", at(50), at(99), at(100), delays.len())
+    let (p50, p99, worst) = (at(50), at(99), at(100));
+    (p99, format!("p50 {p50:?}, p99 {p99:?}, worst {worst:?} of {}; {by_walk} by walk", delays.len()))
 }
 
 /// Programs without end, until told.
@@ -149,16 +180,20 @@ fn storm(short: &Path) -> Arc<AtomicBool> {
     over
 }
 
-/// A cgroup for one thread, as a pod's would be; of version 1, whose groups take threads.
+/// A cgroup for one thread, as a pod's would be; of version 1, whose groups take threads of any process.
 struct Group(PathBuf);
 
 impl Group {
-    fn of(thread: &Path, shares: u32) -> Self {
+    /// `None`: there is no such hierarchy.
+    fn of(thread: &Path, shares: u32) -> Option<Self> {
         let group = PathBuf::from("/sys/fs/cgroup/cpu/fs-bench");
+        if !group.with_file_name("cpu.shares").exists() {
+            return None;
+        }
         fs::create_dir(&group).unwrap();
         fs::write(group.join("cpu.shares"), shares.to_string()).unwrap();
         fs::write(group.join("tasks"), thread.file_name().unwrap().as_encoded_bytes()).unwrap();
-        Self(group)
+        Some(Self(group))
     }
 }
 
@@ -170,8 +205,8 @@ impl Drop for Group {
     }
 }
 
-/// Walks of the poll detector over this many processes more.
-fn walks(listed: &Path, processes: usize) {
+/// Walks of the poll detector over this many processes more; microseconds of CPU for each.
+fn walks(listed: &Path, processes: usize) -> f64 {
     let name = listed.with_file_name("fs-sleeper");
     assert!(Command::new("cp").arg(listed).arg(&name).status().unwrap().success());
     // A command line of usual length: sleep adds its arguments up.
@@ -194,15 +229,15 @@ fn walks(listed: &Path, processes: usize) {
     let spent = (cpu(&thread()) - cost) / 40;
     times.sort_unstable();
     let all = poll.health().processes;
+    let cost = spent.as_secs_f64() * 1e6 / all as f64;
     println!(
-        "a walk over {all} processes: p50 {:?}, worst {:?}; {:.2} us of CPU per process",
-        times[20],
-        times[39],
-        spent.as_secs_f64() * 1e6 / all as f64
+        "a walk over {all} processes: p50 {:?}, worst {:?}; {cost:.2} us of CPU per process",
+        times[20], times[39],
     );
     for child in &mut children {
         child.kill().unwrap();
         child.wait().unwrap();
     }
     fs::remove_file(&name).unwrap();
+    cost
 }

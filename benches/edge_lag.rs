@@ -25,6 +25,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use report::size;
 use serde_json::json;
 use world::{World, civil, minute_ahead};
 
@@ -32,13 +33,8 @@ use world::{World, civil, minute_ahead};
 const BOUND: i128 = 100;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(measure(size("EDGES_PER_MINUTE", 3), size("MINUTES", 34)));
-}
-
-fn size(variable: &str, default: i64) -> i64 {
-    std::env::var(variable)
-        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text:?}")))
+    let count = |variable: &str, default| i64::try_from(size(variable, default)).expect("not so many");
+    report::run(measure(count("EDGES_PER_MINUTE", 3), count("MINUTES", 34)));
 }
 
 async fn measure(per_minute: i64, minutes: i64) {

@@ -50,6 +50,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::DeleteParams;
 use owner::lent::{Steps, watched_over};
+use report::size;
 use serde_json::json;
 use tokio::sync::Mutex;
 
@@ -63,13 +64,7 @@ struct Round {
 }
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(measure(size("MACHINES", 4), size("ROUNDS", 30)));
-}
-
-fn size(variable: &str, default: usize) -> usize {
-    std::env::var(variable)
-        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text:?}")))
+    report::run(measure(size("MACHINES", 4), size("ROUNDS", 30)));
 }
 
 async fn measure(machines: usize, times: usize) {

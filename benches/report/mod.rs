@@ -1,4 +1,16 @@
-//! How measured times are told.
+//! What measurements that are run by hand have in common: how large they are, and how measured times are told.
+
+/// Runs a measurement to its end.
+pub fn run(measurement: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(measurement);
+}
+
+/// How many, from the environment.
+pub fn size(variable: &str, default: usize) -> usize {
+    std::env::var(variable)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{variable}={text:?}")))
+}
 
 /// Prints how the times lie, in milliseconds, and returns the 99th percentile.
 pub fn tell(what: &str, since: &str, mut lags: Vec<i128>) -> i128 {
