@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
-use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, recvfrom, send, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, NetlinkAddr, bind, getsockopt, recvfrom, send, setsockopt, sockopt};
 use nix::unistd::gettid;
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
@@ -68,6 +68,16 @@ impl Connector {
             && let Err(errno) = setsockopt(&socket, sockopt::RcvBuf, &buffer)
         {
             tracing::debug!(%errno, "the receive buffer stays as small as the system makes it");
+        }
+        // The kernel doubles what was asked for, for its own books.
+        let had = getsockopt(&socket, sockopt::RcvBuf).unwrap_or_default();
+        if had < buffer && attempt == 0 {
+            tracing::warn!(
+                bytes = had,
+                wanted = buffer,
+                "the receive buffer is small, net.core.rmem_max bounds it without CAP_NET_ADMIN: where many programs start \
+                 at once more events are lost, and a walk follows each loss"
+            );
         }
         // For kernels that do not know the mask: without either, every thread of the machine would wake us.
         if let Err(error) = SockRef::from(&socket).attach_filter(&filter()) {

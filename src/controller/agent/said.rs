@@ -43,7 +43,7 @@ fn in_the_way(snapshot: &Snapshot, plan: &AgentPlan, failure: Option<&Failure>) 
 fn heard(snapshot: &Snapshot) -> Word {
     let Some(sign) = snapshot.agents.as_ref().and_then(|agents| agents.beat.as_ref()) else {
         let message = format!(
-            "no agent has reported from the Node: see that the DaemonSet of manifests/agent is in namespace {AGENT_NAMESPACE} there"
+            "no agent has reported from the Node: see that the DaemonSet of manifests/agent is in namespace {AGENT_NAMESPACE} there, and what the events of its pod say"
         );
         return (false, "NotInstalled", message);
     };
