@@ -7,7 +7,7 @@ use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::harness::{eventually, gone, manifests, provider};
-use crate::world::{PATIENCE, World, instant, is_true, said};
+use crate::world::{PATIENCE, World, first_of_one, instant, is_true, said};
 
 #[tokio::test]
 async fn a_cluster_that_is_deleted_goes_and_no_machine_comes_back_before_it_does() {
@@ -26,7 +26,9 @@ async fn a_cluster_that_is_deleted_goes_and_no_machine_comes_back_before_it_does
     assert_eq!(world.machines_created(&name), 1, "in the middle of its window");
     // Cluster API takes out what its Cluster owns, and may be faster.
     let deletes = world.calls().on("machines").verb("delete");
-    assert!(deletes.len() <= 1, "{deletes}");
+    if !deletes.is_empty() {
+        first_of_one(deletes);
+    }
 
     let secrets: Api<Secret> = Api::namespaced(world.tenant.management.clone(), &world.tenant.namespace);
     let _ = secrets.delete(&format!("{cluster}-kubeconfig"), &DeleteParams::default()).await;

@@ -46,6 +46,14 @@ async fn until_at_rest(world: &World, name: &str) -> DynamicObject {
     world.until(name, "lent and at rest", is_so).await
 }
 
+/// The same of one that is out.
+async fn until_out_and_at_rest(world: &World, name: &str) {
+    let is_so = |sm: &DynamicObject| {
+        sm.data["status"]["phase"] == "Inactive" && is_true(sm, "Ready") && is_true(sm, "WorkloadReachable")
+    };
+    world.until(name, "out and at rest", is_so).await;
+}
+
 /// To the second, as the API writes it.
 fn seconds(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
@@ -122,7 +130,7 @@ async fn an_active_hold_lends_outside_the_windows_to_the_second_and_asks_nothing
     let world = World::start("held-on").await;
     let name = world.tenant.unique("ws");
     world.create(&name, json!({"schedule": closed()})).await;
-    world.until_settled(&name, "Inactive").await;
+    until_out_and_at_rest(&world, &name).await;
     let (from, until) = (second_ahead(15), second_ahead(75));
     let spec =
         json!({"scheduledMachine": name, "state": "Active", "from": seconds(from), "until": seconds(until)});
@@ -300,7 +308,10 @@ async fn label(world: &World, name: &str, team: &str) {
 #[tokio::test]
 async fn a_hold_of_nothing_says_what_to_do_and_counts_for_the_first_that_it_finds() {
     let world = World::start("held-nothing").await;
-    let name = world.tenant.unique("ws");
+    let (name, bystander) = (world.tenant.unique("ws"), world.tenant.unique("ws"));
+    // A controller that has just started has other things to ask.
+    world.create(&bystander, json!({"schedule": closed()})).await;
+    until_out_and_at_rest(&world, &bystander).await;
     hold(&world, "early", json!({"scheduledMachine": name, "state": "Inactive"})).await;
     let nothing = until_held(&world, "early", "MatchesNothing").await;
     let words = said(&nothing, "InForce").1;

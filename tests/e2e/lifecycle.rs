@@ -129,9 +129,7 @@ async fn a_disabled_schedule_still_honours_the_grace_period() {
     let off = world.until_settled(&name, "Disabled").await;
     world.until_nothing_left(&name).await;
     assert_eq!(said(&off, "Scheduled").0, "ScheduleDisabled");
-    let deletes = world.calls().on("machines").verb("delete");
-    let first = deletes.iter().next().unwrap().received;
-    assert_eq!(deletes.len(), 1, "{deletes}");
+    let first = world.deletion(&name).received;
     assert!(first >= grace_ends, "deleted at {first}, grace until {grace_ends}");
     assert!(world.calls().on("stubmachines").verb("delete").is_empty(), "parts go through the Machine");
 }

@@ -15,7 +15,7 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::harness::audit::Calls;
+use crate::harness::audit::{Call, Calls};
 use crate::harness::controller::Setup;
 use crate::harness::{
     self, ControlPlanes, Controller, FaultProxy, Mark, Tenant, eventually, gone, manifests, provider,
@@ -252,6 +252,20 @@ impl World {
         calls.only(|call| users.contains(&&call.user) && call.user_agent.starts_with("5spot/"))
     }
 
+    /// The first DELETE of the only Machine of that name; each that anybody sent was the controller's.
+    pub fn deletion(&self, name: &str) -> Call {
+        let audit = self.tenant.planes().management().audit().after(self.mark);
+        self.deletion_by(&self.user, &audit.within(&self.tenant.namespace).on("machines"), name)
+    }
+
+    /// The same, by that user, of these calls.
+    pub fn deletion_by(&self, user: &str, calls: &Calls, name: &str) -> Call {
+        let deletes = calls.verb("delete").named(name).accepted();
+        assert_eq!(self.machines_created(name), 1, "only one could be deleted: {deletes}");
+        assert!(deletes.iter().all(|call| call.user == user), "not all are the controller's: {deletes}");
+        first_of_one(deletes)
+    }
+
     /// How many Machines of that name were ever created by anybody.
     pub fn machines_created(&self, name: &str) -> usize {
         let audit = self.tenant.planes().management().audit();
@@ -269,6 +283,18 @@ pub fn narrow_secret(tenant: &Tenant) -> String {
 /// A kubeconfig of the workload plane with the shipped rights.
 pub fn narrow_kubeconfig(tenant: &Tenant, user: &str) -> String {
     tenant.planes().workload().issue_kubeconfig(user, &[WORKLOAD_GROUP])
+}
+
+/// The first of these DELETEs, which are of one Machine. While a watch stalls it is asked to go once more, and no sooner
+/// than five seconds after.
+pub fn first_of_one(deletes: Calls) -> Call {
+    let mut deletes = deletes;
+    deletes.0.sort_by_key(|call| call.received);
+    for two in deletes.0.windows(2) {
+        let apart = two[1].received.duration_since(two[0].received);
+        assert!(apart >= SignedDuration::from_secs(4), "asked again {apart:#} after it was: {deletes}");
+    }
+    deletes.0.into_iter().next().expect("a DELETE")
 }
 
 struct LogOnPanic<'a>(&'a Controller);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::audit::{Call, Calls};
 use crate::harness::{FaultProxy, eventually, gone, provider};
-use crate::world::{PATIENCE, World, closed, merge, said};
+use crate::world::{PATIENCE, World, closed, first_of_one, merge, said};
 
 /// CAPI looks at a drain no more often than this, in seconds: what is done before was not waited for by it.
 pub const ROUND: SignedDuration = SignedDuration::from_secs(20);
@@ -196,9 +196,7 @@ impl Yard {
             move |calls: &Calls| calls.by(&user).on("machines").verb("delete").named(&name).accepted();
         let told = is_it.clone();
         let calls = audit.until(self.world.mark, "deleted", PATIENCE, move |calls| !told(calls).is_empty());
-        let found = is_it(&calls.await);
-        assert_eq!(found.len(), 1, "{found}");
-        found.iter().next().unwrap().clone()
+        first_of_one(is_it(&calls.await))
     }
 
     pub fn is_deleted(&self) -> bool {

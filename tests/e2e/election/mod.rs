@@ -13,9 +13,9 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde_json::{Value, json};
 
-use crate::harness::audit::Calls;
+use crate::harness::audit::{Call, Calls};
 use crate::harness::wait::asked_until;
-use crate::harness::{Controller, FaultProxy, Tenant, eventually, manifests};
+use crate::harness::{Controller, FaultProxy, Tenant, eventually, manifests, pass_until};
 use crate::world::{GROUP, PATIENCE, World, closed, open};
 
 const LEASE: &str = "5spot-leader";
@@ -23,6 +23,9 @@ const LEASE: &str = "5spot-leader";
 const DURATION: SignedDuration = SignedDuration::from_secs(3);
 /// Which of the audit log's two clocks is meant, when a timer fires, and a machine that also builds.
 const SLACK: SignedDuration = SignedDuration::from_secs(2);
+
+/// From a release to the next leader: milliseconds, as long as nothing has gone wrong before.
+const AT_ONCE: SignedDuration = SignedDuration::from_secs(1);
 
 /// One replica, with a user of its own: the audit log tells who did what.
 struct Replica {
@@ -108,6 +111,20 @@ impl Rivals {
         self.calls(of).writes().on("leases").accepted()
     }
 
+    /// When the one wrote the Lease for the last time, and the other after it for the first.
+    fn handed_over(&self, from: &Replica, to: &Replica) -> (Timestamp, Timestamp) {
+        let last = self.renewals(from).iter().map(|call| call.received).max().unwrap();
+        let next = self.renewals(to).since(last).iter().map(|call| call.received).min().unwrap();
+        (last, next)
+    }
+
+    /// The DELETE of a Machine, which was this replica's and no other's.
+    fn deletion(&self, by: &Replica, name: &str) -> Call {
+        let audit = self.world.tenant.planes().management().audit().after(self.world.mark);
+        let calls = audit.within(&self.world.tenant.namespace).on("machines");
+        self.world.deletion_by(&by.user, &calls, name)
+    }
+
     /// So many machines, lent.
     async fn lent(&self, count: usize) -> Vec<String> {
         let names: Vec<String> = (0..count).map(|_| self.world.tenant.unique("ws")).collect();
@@ -190,11 +207,10 @@ async fn a_leader_that_is_killed_is_followed_within_one_lease_duration() {
         world.until_settled(name, "Disabled").await;
         world.until_nothing_left(name).await;
         assert_eq!(world.machines_created(name), 1);
-        assert_eq!(rivals.work(second).on("machines").verb("delete").accepted().named(name).len(), 1);
+        rivals.deletion(second, name);
     }
     assert!(second.leads().await);
-    let renewed_at = rivals.renewals(first).iter().map(|call| call.received).max().unwrap();
-    let won_at = rivals.renewals(second).iter().map(|call| call.received).min().unwrap();
+    let (renewed_at, won_at) = rivals.handed_over(first, second);
     let (left_alone, took) = (won_at.duration_since(renewed_at), won_at.duration_since(killed_at));
     assert!(left_alone >= DURATION, "taken {left_alone:#} after its last renewal");
     assert!(took <= DURATION + SLACK, "{took:#} after the kill");
@@ -231,9 +247,7 @@ async fn a_leader_that_is_told_to_stop_hands_over_at_once_and_one_that_is_cut_of
     until_held(world, "a").await;
     world.until_settled(&name, "Active").await;
     assert_eq!(world.machines_created(&name), 2);
-    let let_go_at = rivals.renewals(second).iter().map(|call| call.received).max().unwrap();
-    let again = rivals.renewals(first).since(let_go_at);
-    let won_at = again.iter().map(|call| call.ended).min().unwrap();
+    let (let_go_at, won_at) = rivals.handed_over(second, first);
     eprintln!(
         "taken over {:#} after the release, {:#} after the signal",
         won_at.duration_since(let_go_at),
@@ -243,6 +257,32 @@ async fn a_leader_that_is_told_to_stop_hands_over_at_once_and_one_that_is_cut_of
     assert!(won_at.duration_since(let_go_at) <= DURATION + SLACK);
     let late = rivals.work(second).only(|call| call.received > let_go_at);
     assert!(late.is_empty(), "after it had let go: {late}");
+}
+
+/// Nothing earned its watch of the Lease a pause: it hears of the release as it comes.
+#[tokio::test]
+async fn a_standby_at_rest_has_the_lease_within_a_second_of_its_release() {
+    let rivals = Rivals::start("clean").await;
+    let _logs = rivals.logs_on_panic();
+    let Rivals { world, first, second } = &rivals;
+    let name = rivals.lent(1).await.remove(0);
+    // For longer than a Lease lasts it hears of renewals, and of nothing else.
+    pass_until(Timestamp::now() + DURATION + SLACK).await;
+    assert!(rivals.renewals(second).is_empty() && first.leads().await);
+
+    let told_at = Timestamp::now();
+    let status = first.controller.terminate(Duration::from_secs(10)).await;
+    assert_eq!(status.code(), Some(0), "{}", first.controller.log());
+    until_held(world, "b").await;
+    let (let_go_at, won_at) = rivals.handed_over(first, second);
+    let (after_release, after_signal) = (won_at.duration_since(let_go_at), won_at.duration_since(told_at));
+    eprintln!("clean takeover {after_release:#} after the release, {after_signal:#} after the signal");
+    assert!(after_release < AT_ONCE, "{after_release:#} after the release");
+
+    world.edit(&name, json!({"schedule": {"enabled": false}})).await;
+    world.until_settled(&name, "Disabled").await;
+    rivals.deletion(second, &name);
+    assert!(second.leads().await);
 }
 
 /// The first is stopped while it looks once more before it deletes: with its decision made, and its write to come.
@@ -269,8 +309,11 @@ async fn a_leader_that_was_asleep_writes_nothing_when_it_wakes() {
     first.controller.freeze();
     until_held(world, "b").await;
     let audit = world.tenant.planes().management().audit();
-    let deletes = |calls: &Calls| calls.by(&second.user).on("machines").verb("delete").accepted().len();
-    audit.until(world.mark, "done by the second", PATIENCE, |calls| deletes(calls) == names.len()).await;
+    let is_done = |calls: &Calls| {
+        let deletes = calls.by(&second.user).on("machines").verb("delete").accepted();
+        names.iter().all(|name| !deletes.named(name).is_empty())
+    };
+    audit.until(world.mark, "done by the second", PATIENCE, is_done).await;
     // What had left before it was stopped has arrived long since.
     let written = first.proxy.writes().len();
     first.controller.thaw();
@@ -288,8 +331,7 @@ async fn a_leader_that_was_asleep_writes_nothing_when_it_wakes() {
         world.until_settled(name, "Disabled").await;
         world.until_nothing_left(name).await;
         assert_eq!(world.machines_created(name), 1);
-        assert_eq!(rivals.work(first).on("machines").verb("delete").named(name).len(), 0, "deleted by it");
-        assert_eq!(rivals.work(second).on("machines").verb("delete").accepted().named(name).len(), 1);
+        rivals.deletion(second, name);
     }
     assert!(second.leads().await);
 }

@@ -83,6 +83,7 @@ async fn an_agent_gets_its_rules_and_then_its_label_and_what_it_reports_is_told(
     assert!(told.contains("manifests/agent"), "{told}");
     yard.renew(says("netlink", None)).await;
     yard.until_agent("Netlink").await;
+    yard.until("at rest", |sm| is_true(sm, "Ready") && is_true(sm, "WorkloadReachable")).await;
 
     let quiet = Timestamp::now() + SignedDuration::from_secs(2);
     pass_until(quiet).await;
