@@ -41,6 +41,14 @@ pub struct Terms {
     pub retry_period: Duration,
 }
 
+/// Those of the shipped configuration, for tests.
+#[cfg(test)]
+pub(super) const TERMS: Terms = Terms {
+    duration: Duration::from_secs(15),
+    renew_deadline: Duration::from_secs(10),
+    retry_period: Duration::from_secs(2),
+};
+
 /// What a stored Lease says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
@@ -248,12 +256,6 @@ impl Candidate {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TERMS: Terms = Terms {
-        duration: Duration::from_secs(15),
-        renew_deadline: Duration::from_secs(10),
-        retry_period: Duration::from_secs(2),
-    };
 
     fn at(seconds: u64) -> Moment {
         Moment(Duration::from_secs(seconds))

@@ -168,12 +168,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-
-    const TERMS: Terms = Terms {
-        duration: Duration::from_secs(15),
-        renew_deadline: Duration::from_secs(10),
-        retry_period: Duration::from_secs(2),
-    };
+    use crate::leadership::candidate::TERMS;
 
     fn before(seconds: u64) -> Moment {
         Moment(clock::now().0.saturating_sub(Duration::from_secs(seconds)))

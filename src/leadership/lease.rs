@@ -82,12 +82,7 @@ pub(super) fn write(before: Option<&Lease>, form: &Form, me: &str, bid: &Bid, no
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TERMS: Terms = Terms {
-        duration: Duration::from_secs(15),
-        renew_deadline: Duration::from_secs(10),
-        retry_period: Duration::from_secs(2),
-    };
+    use crate::leadership::candidate::TERMS;
 
     fn form() -> Form {
         let labels = [("5spot.finos.org/shards".to_owned(), "1".to_owned())].into();
