@@ -121,7 +121,9 @@ pub fn status(snapshot: &Snapshot, recorded: Option<&Recorded>) -> Option<Reclai
         (Some(asked), _, _) => (Some(asked.node.clone()), asked.matched.clone(), Some(asked.request.clone())),
         (None, Some(hold), _) => {
             let reclaim = hold.reclaim.clone().unwrap_or_default();
-            (reclaim.node, reclaim.matched, reclaim.request)
+            // A person's names no request: the one of that very time would be forgotten, and so be news again.
+            let known = before.filter(|before| before.at == at).and_then(|before| before.request.clone());
+            (reclaim.node, reclaim.matched, reclaim.request.or(known))
         }
         (None, None, Some(before)) if before.at == at => {
             (before.node.clone(), before.matched.clone(), before.request.clone())

@@ -3,9 +3,11 @@
 use serde_json::json;
 
 use super::Act;
-use super::holds::held;
+use super::holds::{HowHeld, held};
 use super::model::World;
+use super::sides::{Ruled, Side};
 use super::sights::Speaks;
+use super::taints::Stranger;
 use crate::api::machine_hold::HoldState;
 use crate::api::names;
 use crate::controller::decide::tests::given::t;
@@ -165,4 +167,84 @@ fn a_hold_of_a_reclaim_that_ends_at_the_edge_of_an_older_schedule_disturbs_no_re
         Act::Ask(false),
     ])
     .calm();
+}
+
+/// Nothing is in whose order the finished could go. The law asked for the whole limit wherever a rule speaks.
+#[test]
+fn a_drain_rule_holds_up_nothing_where_only_finished_pods_are_left() {
+    let mut world = lived(vec![
+        held(HoldState::Active, false),
+        Act::Refuse(true),
+        Act::Wait(60),
+        Act::Pods(4),
+        Act::Ask(false),
+        Act::Wait(1),
+        // The reclaim's own hold, put off.
+        Act::Hold(HowHeld { edits: true, from: 301, ..later() }),
+        Act::Side(Side::Rule(Ruled::Here)),
+        Act::DeleteObject,
+        Act::Wait(300),
+    ]);
+    assert!(!is_deleted(&world), "refused");
+    world.act(Act::Refuse(false));
+    world.act(Act::Wait(10));
+    assert!(is_deleted(&world), "{:#}", world.status);
+    world.calm();
+}
+
+fn later() -> HowHeld {
+    HowHeld { state: HoldState::Active, reclaims: false, edits: false, from: 0, until: 0 }
+}
+
+/// Whoever writes down all but what we announce takes our word off, and we cannot see it. The law took that for a claim alone.
+#[test]
+fn a_claim_that_leaves_out_what_is_announced_is_believed_while_the_watch_stands_still() {
+    let taint =
+        |value: &str| Act::Edit("/nodeTaints", json!([{"key": "a", "value": value, "effect": "NoSchedule"}]));
+    lived(vec![
+        Act::Wait(3660),
+        Act::Stick(1),
+        taint("1"),
+        taint("2"),
+        Act::Clock(-1),
+        Act::Stranger(Stranger::ClaimsAll),
+    ])
+    .calm();
+}
+
+/// Its rules were looked for in a cluster that is no more; the model had kept them.
+#[test]
+fn the_rules_of_an_agent_go_with_the_workload_cluster() {
+    lived(vec![
+        Act::Edit("/killIfCommands", json!(["java"])),
+        Act::Wait(3660),
+        Act::DeleteCluster,
+        Act::Edit("/killIfCommands", json!([])),
+    ])
+    .calm();
+}
+
+/// Cluster API drained, and went on draining: no Node of a Cluster that goes is drained.
+#[test]
+fn a_drain_of_cluster_api_ends_with_its_cluster() {
+    let mut world = lived(vec![Act::Wait(3660), Act::Pods(1), Act::DeleteMachine, Act::DeleteCluster]);
+    world.keeps_its_promise();
+    world.calm();
+}
+
+/// The latch went for a hold that was yet to begin, and with it what had been asked for; so it was asked for anew, latched
+/// anew, and so on, a status written each time.
+#[test]
+fn a_hold_that_is_yet_to_begin_does_not_take_the_place_of_a_latch() {
+    let mut world = lived(vec![
+        Act::Wait(3660),
+        Act::Side(Side::HideHolds(true)),
+        Act::Ask(false),
+        Act::Hold(HowHeld { reclaims: true, from: 3600, ..later() }),
+        Act::Side(Side::HideHolds(false)),
+        Act::Wait(60),
+    ]);
+    assert_eq!(world.status["decision"]["rule"], "Reclaim", "{:#}", world.status);
+    assert!(is_deleted(&world));
+    world.calm();
 }

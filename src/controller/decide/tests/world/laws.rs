@@ -4,8 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::Act;
+use super::agents::Deed;
 use super::model::World;
+use super::rivals::Rivalry;
 use super::shell::Pass;
+use super::sides::{Ruled, Side};
 use super::sights::{NodeWatch, Speaks};
 use crate::api::machine_hold::{HoldOrigin, HoldState};
 use crate::api::names;
@@ -20,7 +23,7 @@ use crate::workload::Reach;
 use DesiredState::{Active, AsIs, Inactive};
 
 /// What should be, found without the code under test: the last instant at which the machine could rightly be in.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Truth {
     in_until: Option<Timestamp>,
     was_in: bool,
@@ -56,11 +59,13 @@ impl World {
         }
         let counts =
             |hold: &&Hold| hold.from.is_none_or(|from| from <= at) && hold.until.is_none_or(|end| at < end);
-        let in_force: Vec<&Hold> = self.live.holds.iter().filter(counts).collect();
+        let known = if self.hides_holds() { &[][..] } else { &self.live.holds[..] };
+        let in_force: Vec<&Hold> = known.iter().filter(counts).collect();
         if in_force.iter().any(|hold| hold.origin == HoldOrigin::Reclaim) {
             return Inactive;
         }
-        if target.paused {
+        // Not what holds that nobody can read might say.
+        if target.paused || self.hides_holds() {
             return AsIs;
         }
         let open = match &target.schedule {
@@ -147,6 +152,8 @@ impl World {
             assert!(!joins || (may_join && !reclaims), "joined under {newest:?}");
         }
         Self::obeys_its_eyes(snapshot, decision);
+        self.obeys_its_sides(snapshot, decision);
+        self.obeys_its_agent(snapshot, decision);
         if snapshot.is_capi_paused() || decision.ruling.state == AsIs {
             let is_node_half = |effect: &Effect| ejects && effect.is_on_node();
             // An eject reached the Node under the pause, and was called off under it.
@@ -188,12 +195,15 @@ impl World {
                 | Effect::DeleteChild { uid, .. } => {
                     assert!(self.ours.contains(uid), "not ours");
                 }
+                Effect::DeleteNode(node) => {
+                    self.is_no_rivals(node);
+                    assert!(self.ours.contains(&node.uid), "not our Node");
+                }
                 Effect::Cordon(node)
                 | Effect::Uncordon { node, .. }
                 | Effect::EjectNode { node, .. }
                 | Effect::ClearReclaim(node)
-                | Effect::LabelNode { node, .. }
-                | Effect::DeleteNode(node) => assert!(self.ours.contains(&node.uid), "not our Node"),
+                | Effect::LabelNode { node, .. } => assert!(self.ours.contains(&node.uid), "not our Node"),
                 Effect::WriteHold(wish) => self.is_asked_for(wish),
                 Effect::AddFinalizer
                 | Effect::PatchChild { .. }
@@ -228,7 +238,7 @@ impl World {
         let is_at_once = ruling.manner == Manner::Eject || ruling.rule == Rule::ClusterDeleting;
         // Where they cannot be asked, or nothing tells that the Node takes no new ones, Cluster API may, and does.
         let is_cordoned = snapshot.own_node().is_some_and(|node| node.unschedulable);
-        let may_ask = snapshot.reach == Reach::Connected && is_cordoned && !self.pods.labelled;
+        let may_ask = snapshot.reach == Reach::Connected && is_cordoned && !self.is_ordered_by_capi();
         let is_left_out = |effect: &Effect| match effect {
             Effect::PatchMachine { patch, .. } => {
                 !patch["metadata"]["annotations"][names::ANNOTATION_EXCLUDE_DRAIN].is_null()
@@ -247,7 +257,7 @@ impl World {
         }
     }
 
-    fn grace_is_over(&self, snapshot: &Snapshot, decision: &Decision, more: SignedDuration) {
+    pub(super) fn grace_is_over(&self, snapshot: &Snapshot, decision: &Decision, more: SignedDuration) {
         let ruling = &decision.ruling;
         let has_node = snapshot.own_machine().is_some_and(|machine| machine.node.is_some());
         if ruling.manner == Manner::Eject || ruling.rule == Rule::ClusterDeleting || !has_node {
@@ -299,6 +309,16 @@ impl World {
             Act::Served(true),
             Act::Speak(Speaks::V1Beta2),
             Act::Foreign(false),
+            Act::Side(Side::HideHolds(false)),
+            Act::Side(Side::Crowd(false)),
+            Act::Side(Side::Rule(Ruled::Not)),
+            Act::Rival(Rivalry::Leaves),
+            Act::Rival(Rivalry::Part(true, false)),
+            Act::Rival(Rivalry::Part(false, false)),
+            Act::Agent(Deed::Unread(false)),
+            Act::Agent(Deed::Refuse(false)),
+            Act::Agent(Deed::Foreign(false)),
+            Act::Agent(Deed::Unlabel),
             Act::PauseCluster(false),
             Act::PauseObject(false),
             Act::Edit("/paused", json!(false)),
@@ -346,6 +366,7 @@ impl World {
         let node = self.live.node.as_ref();
         let ready = self.status["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready");
         let ready = ready.unwrap();
+        self.agent_is_as_asked_for();
         match self.wanted() {
             Active => {
                 let host = self.live.host.as_ref();

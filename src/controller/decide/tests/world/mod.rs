@@ -3,14 +3,19 @@
 //! `model` is the API servers and Cluster API, `pods` what runs on the Node, `shell` is the pass with everything that can
 //! go wrong in it, `sights` is what it is shown, `retries` what follows one that failed, `laws` says what must hold at every step, `holds` makes holds, `reclaims` owners, and this file deals the cards.
 
+mod agents;
 mod found;
 mod holds;
+mod hosts;
 mod laws;
 mod model;
 mod pods;
+mod progress;
 mod reclaims;
 mod retries;
+mod rivals;
 mod shell;
+mod sides;
 mod sights;
 mod taints;
 mod told;
@@ -60,6 +65,9 @@ enum Act {
     Stranger(Stranger),
     /// The owner starts one of her programs; whether the agent can tell the time.
     Ask(bool),
+    Side(sides::Side),
+    Rival(rivals::Rivalry),
+    Agent(agents::Deed),
 }
 
 fn edits() -> impl Strategy<Value = Act> {
@@ -103,6 +111,11 @@ fn edits() -> impl Strategy<Value = Act> {
         ),
         ("/nodeTaints", json!([{"key": "b", "effect": "NoExecute"}])),
         ("/nodeTaints", json!([])),
+        ("/killIfCommands", json!(["java"])),
+        ("/killIfCommands", json!(["java"])),
+        ("/killIfCommands", json!(["java", "idea"])),
+        ("/killIfCommands", json!([])),
+        ("/killIfCommands", json!([])),
     ])
     .prop_map(|(pointer, value)| Act::Edit(pointer, value))
 }
@@ -144,6 +157,9 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => (-300..=0_i64).prop_map(Act::Clock),
         2 => taints::strangers().prop_map(Act::Stranger),
         2 => prop::bool::weighted(0.8).prop_map(Act::Ask),
+        3 => sides::sides(),
+        2 => rivals::rivals(),
+        3 => agents::deeds(),
     ]
 }
 
@@ -167,6 +183,7 @@ proptest! {
         let mut world = model::World::new(t("08:00"));
         for act in acts {
             world.act(act);
+            world.keeps_its_promise();
         }
         world.calm();
     }

@@ -6,26 +6,25 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::Act;
+use super::agents::AgentWorld;
 use super::laws::Truth;
 use super::pods::PodWorld;
 use super::reclaims::Reclaims;
 use super::retries::Held;
 use super::shell::Fault;
+use super::sides::Sides;
 use super::sights::{NodeWatch, Speaks};
 use crate::api::names;
-use crate::api::status::ScheduledMachineStatus;
+use crate::api::status::{ObjectRef, ScheduledMachineStatus};
 use crate::capi::kinds::Role;
 use crate::capi::machine::{Cluster, Machine};
-use crate::controller::decide::tests::given::{HOST, SM, says, spec};
+use crate::controller::decide::tests::given::{SM, spec};
 use crate::controller::hold::Hold;
-use crate::controller::snapshot::{ChildObject, Node, Object};
+use crate::controller::snapshot::{ChildObject, Node, Object, Rival};
 use crate::controller::target::Target;
 
-/// Seconds from a Machine to its Node, for a drain, for the deletion of a host, for a collector's round.
-const JOIN: i64 = 60;
-const DRAIN: i64 = 120;
-const REMOVAL: i64 = 5;
-const COLLECT: i64 = 3;
+/// Seconds for a collector's round.
+pub(super) const COLLECT: i64 = 3;
 
 #[derive(Clone, Debug)]
 pub(super) struct Host {
@@ -55,6 +54,7 @@ pub(super) struct Shown {
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "a world has many sides")]
+#[derive(Clone)]
 pub(super) struct World {
     /// Time that nobody can set.
     pub(super) real: Timestamp,
@@ -88,6 +88,9 @@ pub(super) struct World {
     pub(super) held: Option<Held>,
     pub(super) stale: Option<Shown>,
     pub(super) reclaims: Reclaims,
+    pub(super) sides: Sides,
+    pub(super) rivals: Vec<Rival>,
+    pub(super) agents: AgentWorld,
     /// The last pass saw what is, and had nothing to do.
     pub(super) is_settled: bool,
     pub(super) truth: Truth,
@@ -151,6 +154,9 @@ impl World {
             held: None,
             stale: None,
             reclaims: Reclaims::default(),
+            sides: Sides::default(),
+            rivals: Vec::new(),
+            agents: AgentWorld::default(),
             is_settled: false,
             truth: Truth::default(),
         }
@@ -185,6 +191,7 @@ impl World {
                 if let Some(cluster) = &mut self.live.cluster {
                     cluster.deleting = true;
                 }
+                self.hasten();
             }
             Act::DeleteObject => self.delete_object(),
             Act::DeleteMachine => self.delete_machine(),
@@ -206,7 +213,7 @@ impl World {
             Act::KeepNode => self.keeps_node = true,
             Act::Reach(reachable) => {
                 self.is_reachable = reachable;
-                self.lists_pods();
+                self.lists_come();
             }
             Act::Pods(count) => self.schedule_pods(count),
             Act::Budget(blocks) => self.pods.budget = blocks,
@@ -222,6 +229,9 @@ impl World {
             Act::EndHold => drop(self.live.holds.pop()),
             Act::Stranger(stranger) => self.stranger(&stranger),
             Act::Ask(is_timed) => self.ask(is_timed),
+            Act::Side(side) => self.side(&side),
+            Act::Rival(rivalry) => self.rivalry(&rivalry),
+            Act::Agent(deed) => self.deed(deed),
             Act::Down(seconds) => self.down_until = self.down_until.max(self.after(seconds)),
             Act::Clock(offset) => {
                 self.offset = offset;
@@ -254,50 +264,11 @@ impl World {
         self.exists = object.has_finalizer;
     }
 
-    pub(super) fn delete_machine(&mut self) {
-        let (now, drained, removed) = (self.wall(), self.after(DRAIN), self.after(REMOVAL));
-        let Some(host) = self.live.host.as_mut().filter(|host| host.machine.deleted_at.is_none()) else {
-            return;
-        };
-        host.machine.deleted_at = Some(now);
-        let has_pods = self.pods.live.iter().any(|live| !live.pod.stays() || live.pod.is_finished);
-        let drains = host.machine.node.is_some()
-            && has_pods
-            && !host.machine.annotations.contains_key(names::ANNOTATION_EXCLUDE_DRAIN);
-        host.next = Some(if drains { drained } else { removed });
-        let reason = if drains { "DrainingNode" } else { "WaitingForInfrastructureDeletion" };
-        host.machine.conditions =
-            vec![says("Deleting", "True", reason, "one pod"), says("Ready", "False", "X", "")];
-        self.touch();
-    }
-
     /// Every write has a new version.
     pub(super) fn touch(&mut self) {
         let version = self.uid();
         if let Some(host) = &mut self.live.host {
             host.machine.resource_version = version;
-        }
-    }
-
-    /// Its finalizer taken off by hand: the collector takes its parts, the Node stays.
-    pub(super) fn vanish(&mut self) {
-        let at = self.after(COLLECT);
-        let Some(host) = self.live.host.take() else { return };
-        for part in self.live.parts.values_mut() {
-            if part.object.machine_uid.as_ref() == Some(&host.machine.uid) {
-                part.gone_at = Some(at);
-            }
-        }
-    }
-
-    fn foreign(&mut self, there: bool) {
-        let is_foreign = |host: &Host| host.machine.uid == "foreign";
-        if there && self.live.host.is_none() {
-            let machine = Machine { name: "ws-1".into(), uid: "foreign".into(), ..Machine::default() };
-            let (bootstrap, infrastructure) = (String::new(), String::new());
-            self.live.host = Some(Host { machine, bootstrap, infrastructure, next: None });
-        } else if !there && self.live.host.as_ref().is_some_and(is_foreign) {
-            self.live.host = None;
         }
     }
 
@@ -336,6 +307,7 @@ impl World {
         if going && self.live.host.is_none() {
             (self.live.cluster, self.cluster_back_at) = (None, Some(self.after(3600)));
             self.live.node = None;
+            self.agents.cluster_is_gone();
             happened = true;
         }
         happened |= self.pods_happen();
@@ -349,76 +321,38 @@ impl World {
         happened
     }
 
-    fn host_is_due(&mut self) {
-        let Some(mut host) = self.live.host.take() else { return };
-        host.next = None;
-        if host.machine.deleted_at.is_some() {
-            self.live.parts.retain(|_, part| part.object.machine_uid.as_ref() != Some(&host.machine.uid));
-            if !std::mem::take(&mut self.keeps_node) {
-                self.live.node = None;
-            }
-            return;
-        }
-        let kinds = [(true, host.bootstrap.clone()), (false, host.infrastructure.clone())];
-        let uid = host.machine.uid.clone();
-        let mut complete = true;
-        for kind in &kinds {
-            match self.live.parts.get_mut(kind).map(|part| &mut part.object) {
-                Some(part) if part.machine_uid.as_ref().is_none_or(|has| *has == uid) => {
-                    part.machine_uid = Some(uid.clone());
-                }
-                _ => complete = false,
-            }
-        }
-        if complete {
-            self.join(&mut host);
-        }
-        self.live.host = Some(host);
-        self.touch();
-    }
-
-    /// The host joins. A Node object of its name that is still there is taken over as it is, cordon included.
-    fn join(&mut self, host: &mut Host) {
-        let uid = self.uid();
-        if self.live.node.is_none() {
-            self.our_taints.clear();
-            self.doubtful.clear();
-        }
-        let node = self.live.node.get_or_insert_with(|| Node {
-            name: "ws-1".to_owned(),
-            uid: uid.clone(),
-            resource_version: uid,
-            provider_id: Some(HOST.to_owned()),
-            ..Node::default()
-        });
-        self.ours.insert(node.uid.clone());
-        host.machine.node = Some(node.name.clone());
-        host.machine.provider_id = Some(HOST.to_owned());
-        host.machine.conditions = vec![says("Ready", "True", "Ready", "")];
-    }
-
-    pub(super) fn add_machine(&mut self, machine: Machine, bootstrap: String, infrastructure: String) {
-        let next = Some(self.after(JOIN));
-        self.ours.insert(machine.uid.clone());
-        self.live.host = Some(Host { machine, bootstrap, infrastructure, next });
-        self.touch();
-    }
-
-    /// A drain that is to be left out ends with Cluster API's next look.
-    pub(super) fn hasten(&mut self) {
-        let soon = self.after(REMOVAL);
-        if let Some(host) = self.live.host.as_mut().filter(|host| host.machine.deleted_at.is_some())
-            && host.machine.annotations.contains_key(names::ANNOTATION_EXCLUDE_DRAIN)
-        {
-            host.next = host.next.map(|at| at.min(soon));
-        }
-    }
-
     pub(super) fn delete_part(&mut self, uid: &str) {
         let at = self.after(COLLECT);
         for part in self.live.parts.values_mut().filter(|part| part.object.uid == uid) {
             part.object.deleting = true;
             part.gone_at = part.gone_at.or(Some(at));
+        }
+    }
+}
+
+pub(super) fn reference(api_version: &str, kind: &str, uid: &str) -> ObjectRef {
+    ObjectRef {
+        api_version: api_version.to_owned(),
+        kind: kind.to_owned(),
+        name: "ws-1".to_owned(),
+        namespace: Some("lab".to_owned()),
+        uid: Some(uid.to_owned()),
+    }
+}
+
+/// RFC 7396.
+pub(super) fn merge(into: &mut Value, patch: &Value) {
+    let Value::Object(fields) = patch else {
+        into.clone_from(patch);
+        return;
+    };
+    if !into.is_object() {
+        *into = json!({});
+    }
+    for (key, value) in fields {
+        match value {
+            Value::Null => drop(into.as_object_mut().unwrap().remove(key)),
+            value => merge(&mut into[key.as_str()], value),
         }
     }
 }

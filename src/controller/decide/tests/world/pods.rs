@@ -16,7 +16,7 @@ const ANSWER: i64 = 3;
 
 /// On the Node and in the controller's memory.
 #[expect(clippy::struct_excessive_bools, reason = "much may go wrong")]
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct PodWorld {
     pub(super) live: Vec<LivePod>,
     /// No eviction is allowed.

@@ -14,7 +14,7 @@ use crate::controller::report::{Failure, Recorded};
 const AGAIN: SignedDuration = SignedDuration::from_secs(36);
 
 /// What became of reclaims.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Reclaims {
     /// What the process remembers of the last try.
     pub(super) tried: Option<Tried>,

@@ -10,7 +10,7 @@ use crate::controller::effect::Wake;
 const PAUSE: i64 = 5;
 
 /// A try that failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Held {
     attempt: String,
     until: Timestamp,
@@ -69,7 +69,7 @@ impl World {
         let at = left.map(|left| self.real + SignedDuration::try_from(left).unwrap());
         self.wake = Some(at.map_or(until, |at| at.min(until)));
         // The list of pods comes of itself.
-        if self.lists_pods() {
+        if self.lists_come() {
             self.wake = Some(self.real);
         }
     }

@@ -3,14 +3,13 @@
 use kube::core::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
-use super::model::{Part, Shown, World, is_bootstrap};
+use super::model::{Part, Shown, World, is_bootstrap, merge, reference};
 use super::told::times_are_true;
 use crate::api::names;
 use crate::api::status::{ObjectRef, ScheduledMachineStatus};
 use crate::capi::kinds::Role;
 use crate::capi::machine::{DeletionLimits, Machine};
 use crate::capi::version::Version;
-use crate::controller::agent::Written;
 use crate::controller::attempt::describe;
 use crate::controller::decide::decide;
 use crate::controller::decide::tests::given::{SM, child};
@@ -82,12 +81,12 @@ impl World {
             object: shown.object.clone(),
             target,
             status,
-            holds_unread: None,
-            holds: shown.holds.clone(),
+            holds_unread: self.holds_unread(),
+            holds: self.holds_seen(&shown.holds),
             hold_tried: self.reclaims.tried.clone(),
             hold_written: None,
-            agents: None,
-            agent_written: Written::default(),
+            agents: self.agents_seen(),
+            agent_written: self.agents.written.clone(),
             cluster: cluster.cloned(),
             machine,
             children,
@@ -102,7 +101,7 @@ impl World {
             waits_for_turn: false,
             pods_asked_at: self.pods_asked_at(),
             pods: self.pods_seen(),
-            drain_rules: Some(Vec::new()),
+            drain_rules: self.drain_rules(),
         }
     }
 
@@ -110,7 +109,8 @@ impl World {
         let sees_what_is = self.stale.is_none();
         self.is_settled = false;
         let shown = self.stale.take().unwrap_or_else(|| self.live.clone());
-        let snapshot = self.snapshot(&shown);
+        let mut snapshot = self.snapshot(&shown);
+        snapshot.rivals = self.rivals_seen(&snapshot);
         let decision = decide(&snapshot);
         if self.awaits_its_node(&snapshot, &decision) {
             return Pass::Held;
@@ -119,6 +119,7 @@ impl World {
         if self.is_held(&attempt, decision.wake) {
             return Pass::Held;
         }
+        let decision = self.takes_its_turn(&mut snapshot, decision);
         self.obeys(&snapshot, &decision);
         let is_stale = shown.object != self.live.object
             || self.is_lifted(&decision)
@@ -131,6 +132,7 @@ impl World {
         self.fault = self.fault.filter(|_| fault.is_none());
         let mut report = Report::default();
         self.ask_for_pods(&decision);
+        self.ask_for_agents(&decision);
         for (index, effect) in decision.effects.iter().enumerate() {
             // The other half goes on.
             if report.failure.is_some() && !effect.is_on_node() {
@@ -143,6 +145,8 @@ impl World {
             let done = match how {
                 Some(How::FailBefore) => Err(refused("ApiTimeout")),
                 _ if self.refuses(effect) => Err(refused("Forbidden")),
+                // Whether there is one already cannot be seen.
+                _ if effect.wish().is_some() && self.hides_holds() => Err(refused("Forbidden")),
                 _ => self.perform(effect, &snapshot),
             };
             let done = match how {
@@ -183,7 +187,7 @@ impl World {
         let wake = decision.wake.after(self.wall()).map(|delay| self.real + delay);
         assert!(wake.is_none_or(|at| at > self.real), "a wake-up that has passed already: {decision:#?}");
         // The list of pods comes of itself.
-        self.wake = if self.lists_pods() { Some(self.real) } else { wake };
+        self.wake = if self.lists_come() { Some(self.real) } else { wake };
         self.is_settled = sees_what_is;
         Pass::Rest
     }
@@ -202,8 +206,9 @@ impl World {
         self.is_refusing && matches!(effect, Effect::PatchMachine { .. } | Effect::DeleteMachine { .. })
     }
 
-    fn died(&mut self) -> Pass {
+    pub(super) fn died(&mut self) -> Pass {
         self.pods.forget();
+        self.agents.forget();
         self.reclaims.tried = None;
         self.relists();
         self.held = None;
@@ -254,10 +259,9 @@ impl World {
                 return self.edit_node(node, edit).map(|()| None);
             }
             Effect::WriteHold(wish) => self.write_hold(wish),
-            // The owner of the simulated world names no programs.
-            Effect::LabelNode { .. } | Effect::WriteRules(_) | Effect::DeleteRules { .. } => {
-                unreachable!("an agent that nobody asked for")
-            }
+            Effect::LabelNode { node, on } => return self.label_node(node, *on).map(|()| None),
+            Effect::WriteRules(edit) => return self.write_rules(edit).map(|()| None),
+            Effect::DeleteRules { name, uid } => return self.delete_rules(name, uid).map(|()| None),
             Effect::ClearReclaim(edit) => {
                 return self.edit_node(edit, |node| node.reclaim = None).map(|()| None);
             }
@@ -266,6 +270,7 @@ impl World {
             Effect::Taint(edit) => return self.taint(edit).map(|()| None),
             Effect::DeleteNode(edit) => {
                 self.live.node = self.live.node.take().filter(|node| node.uid != edit.uid);
+                self.rivals.retain(|rival| rival.uid != edit.uid);
             }
         }
         Ok(None)
@@ -303,6 +308,9 @@ impl World {
             let name_label = labels.get(names::LABEL_SCHEDULED_MACHINE).cloned();
             let object = ChildObject { uid, uid_label, name_label, ..ChildObject::default() };
             self.live.parts.insert(key.clone(), Part { object, gone_at: None });
+        }
+        if Self::is_taken(&self.live.parts[&key]) {
+            return Err(refused("NameTaken"));
         }
         let part = &self.live.parts[&key].object;
         if part.deleting {
@@ -361,7 +369,11 @@ impl World {
         Ok(())
     }
 
-    fn edit_node(&mut self, edit: &NodeEdit, change: impl FnOnce(&mut Node)) -> Result<(), Failure> {
+    pub(super) fn edit_node(
+        &mut self,
+        edit: &NodeEdit,
+        change: impl FnOnce(&mut Node),
+    ) -> Result<(), Failure> {
         if !self.is_reachable {
             return Err(refused("NotConnected"));
         }
@@ -380,31 +392,4 @@ impl World {
 fn hold(node: &mut Node, on: bool) {
     node.unschedulable = on;
     node.cordoned_by = on.then(|| SM.to_owned());
-}
-
-fn reference(api_version: &str, kind: &str, uid: &str) -> ObjectRef {
-    ObjectRef {
-        api_version: api_version.to_owned(),
-        kind: kind.to_owned(),
-        name: "ws-1".to_owned(),
-        namespace: Some("lab".to_owned()),
-        uid: Some(uid.to_owned()),
-    }
-}
-
-/// RFC 7396.
-fn merge(into: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        into.clone_from(patch);
-        return;
-    };
-    if !into.is_object() {
-        *into = json!({});
-    }
-    for (key, value) in fields {
-        match value {
-            Value::Null => drop(into.as_object_mut().unwrap().remove(key)),
-            value => merge(&mut into[key.as_str()], value),
-        }
-    }
 }

@@ -36,7 +36,7 @@ impl Speaks {
 }
 
 /// The watch of Nodes, and what was written to the Node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct NodeWatch {
     /// Stands still until then, and shows this.
     stuck: Option<(Timestamp, Node)>,

@@ -84,6 +84,11 @@ impl World {
                 let claimed = claimed
                     .map(|taint| json!({"key": taint.key, "value": taint.value, "effect": taint.effect}));
                 node.applied_taints = Some(claimed.collect::<serde_json::Value>().to_string());
+                // What is announced is left out of that claim: while we cannot see it, our word taken off.
+                if is_unseen {
+                    let left_out = self.our_taints.intersection(&announced).cloned();
+                    self.doubtful.extend(left_out.collect::<Vec<_>>());
+                }
             }
             // Whoever takes our word off while we cannot see it, and just then we write down another value, is believed too:
             // of what is on the Node nothing proves any longer that it is ours. It is told as a conflict.
