@@ -248,3 +248,19 @@ fn a_hold_that_is_yet_to_begin_does_not_take_the_place_of_a_latch() {
     assert!(is_deleted(&world));
     world.calm();
 }
+
+/// A latch was tried again. The law took every write for one on what cannot be read.
+#[test]
+fn the_hold_of_a_reclaim_is_written_also_while_machines_cannot_be_read() {
+    let mut world = lived(vec![
+        Act::Wait(3660),
+        Act::Side(Side::HideHolds(true)),
+        Act::Ask(false),
+        Act::Wait(1),
+        Act::Speak(Speaks::Another),
+        Act::Side(Side::HideHolds(false)),
+        Act::Wait(36),
+    ]);
+    assert_eq!(world.live.holds.len(), 1, "{:#}", world.status);
+    world.calm();
+}

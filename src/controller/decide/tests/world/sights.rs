@@ -123,7 +123,8 @@ impl World {
     pub(super) fn obeys_its_eyes(snapshot: &Snapshot, decision: &Decision) {
         let is_blind = matches!(snapshot.capi, Capi::Unspoken(_));
         for effect in &decision.effects {
-            let is_harmless = matches!(effect, Effect::AddFinalizer);
+            // What an owner asked for is on record wherever it can be.
+            let is_harmless = matches!(effect, Effect::AddFinalizer | Effect::WriteHold(_));
             assert!(!is_blind || is_harmless, "{effect:?} while Machines cannot be read");
             let hurries = matches!(effect, Effect::DeletePod(_));
             assert!(
