@@ -1,7 +1,7 @@
 //! Where the order of pods is Cluster API's business, or its way to the workload cluster is the better one, it drains; and
 //! where it does not, we do all of it.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -93,5 +93,4 @@ async fn where_cluster_api_neither_drains_nor_deletes_nodes_both_are_done_here()
     let deleted = yard.world.workload_calls().on("nodes").verb("delete").named(&yard.name).accepted();
     assert_eq!(deleted.len(), 1, "by us: {}, {}", node.name_any(), yard.world.workload_calls().writes());
     yard.world.until_settled(&yard.name, "Inactive").await;
-    assert!(Timestamp::now() > deletion.received);
 }
