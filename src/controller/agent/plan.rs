@@ -70,7 +70,9 @@ pub fn may_be_left(snapshot: &Snapshot) -> bool {
     let may_come = matches!(snapshot.reach, Reach::Connected | Reach::Connecting);
     // The run is not closed in the books yet.
     let had_node = snapshot.status.node_ref.is_some();
-    had_node && asks(snapshot) && known(snapshot).is_none() && may_come && !is_troubled
+    // The list of them may be complete before the connection counts as one, and nothing is written until then.
+    let may_be_there = known(snapshot).is_none() || ours(snapshot).next().is_some();
+    had_node && asks(snapshot) && may_be_there && may_come && !is_troubled
 }
 
 /// Once the machine is gone.

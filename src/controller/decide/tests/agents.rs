@@ -174,6 +174,11 @@ fn whoever_has_just_begun_looks_for_rules_before_the_finalizer_goes() {
         assert!(!removes(&begun) && begun.decide().agent.asks, "{:?}", begun.effects());
         assert!(removes(&begun.at("20:00")), "no longer than was promised");
     }
+    let listed_first = with_rules(begun.clone().with(|s| s.agents = Some(Agents::default())), &["java"], SM);
+    let listed_first = listed_first.with(|s| s.reach = Reach::Connecting);
+    assert!(!removes(&listed_first), "{:?}", listed_first.effects());
+    let connected = listed_first.with(|s| s.reach = Reach::Connected);
+    assert!(!removes(&connected) && connected.effects().contains(&"delete_rules"));
     let dead = begun.clone().with(|s| s.reach = Reach::Unreachable("x".to_owned()));
     assert!(removes(&dead));
     let agents = |change: fn(&mut Agents)| {
