@@ -23,7 +23,7 @@ use crate::harness::{Result, Trouble, runtime};
 
 type Body = BoxBody<Bytes, hyper::Error>;
 /// The connection to the API server that belongs to a client's connection.
-pub type Link = Arc<Mutex<Option<SendRequest<Incoming>>>>;
+pub type Link = Arc<Mutex<Option<SendRequest<Body>>>>;
 
 pub struct Upstream {
     port: u16,
@@ -57,7 +57,7 @@ impl Upstream {
         Ok(Self { port, connector: TlsConnector::from(Arc::new(config)) })
     }
 
-    async fn connect(&self) -> Result<SendRequest<Incoming>> {
+    async fn connect(&self) -> Result<SendRequest<Body>> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await?;
         let stream = self.connector.connect(ServerName::try_from("localhost")?, stream).await?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
@@ -72,13 +72,15 @@ pub async fn serve(state: Arc<State>, link: Link, request: Request<Incoming>) ->
     let ordinal = entry.ordinal;
     let verdict = lock(&state.plan).judge(&entry);
     let response = match verdict {
-        Verdict::Pass => forward(&state, &link, request, ordinal).await?.map(BodyExt::boxed),
+        Verdict::Pass => {
+            forward(&state, &link, request.map(BodyExt::boxed), ordinal).await?.map(BodyExt::boxed)
+        }
         Verdict::Delay(by) => {
             tokio::time::sleep(by).await;
-            forward(&state, &link, request, ordinal).await?.map(BodyExt::boxed)
+            forward(&state, &link, request.map(BodyExt::boxed), ordinal).await?.map(BodyExt::boxed)
         }
         Verdict::Hold => std::future::pending().await,
-        Verdict::Spring(sprung) => spring(&state, &link, request, entry, sprung).await,
+        Verdict::Spring(sprung) => spring(state.clone(), link, request, entry, sprung).await,
         Verdict::Give(given) => give(&state, &link, request, ordinal, given).await?,
     };
     lock(&state.journal)[ordinal - 1].status = Some(response.status());
@@ -97,7 +99,7 @@ fn note(state: &State, request: &Request<Incoming>) -> Entry {
 async fn forward(
     state: &State,
     link: &Link,
-    mut request: Request<Incoming>,
+    mut request: Request<Body>,
     ordinal: usize,
 ) -> Result<Response<Incoming>> {
     let mut link = link.lock().await;
@@ -113,27 +115,22 @@ async fn forward(
     Ok(response)
 }
 
-/// Strikes, and then waits until the connection is ended.
+/// Strikes, and then waits until the connection is ended. The strike goes on without it: a client that gives the call up
+/// ends the connection before it is struck, and everything would be held for ever.
 async fn spring(
-    state: &Arc<State>,
-    link: &Link,
+    state: Arc<State>,
+    link: Link,
     request: Request<Incoming>,
     entry: Entry,
     sprung: Sprung,
 ) -> Response<Body> {
-    if sprung.when == When::After {
-        let answered = async {
-            let response = forward(state, link, request, entry.ordinal).await?;
-            response.into_body().collect().await?;
-            Ok::<_, Trouble>(())
-        };
-        answered.await.expect("the API server to answer the write at which the proxy strikes");
-    }
-    let struck = tokio::task::spawn_blocking(sprung.strike);
-    let state = state.clone();
-    // Apart from this connection, which may well end while the strike is going on.
     drop(runtime::spawn(async move {
-        struck.await.expect("a strike that does not panic");
+        if sprung.when == When::After
+            && let Err(trouble) = deliver(&state, &link, request, entry.ordinal).await
+        {
+            super::super::say(&format!("struck at a write whose end is not known ({trouble}): {entry}"));
+        }
+        tokio::task::spawn_blocking(sprung.strike).await.expect("a strike that does not panic");
         let entry = lock(&state.journal)[entry.ordinal - 1].clone();
         lock(&state.plan).held = false;
         state.line.send_modify(|line| line.generation += 1);
@@ -141,6 +138,16 @@ async fn spring(
         let _ = sprung.tell.send(entry);
     }));
     std::future::pending().await
+}
+
+/// The write is done, and nobody hears of it.
+async fn deliver(state: &State, link: &Link, request: Request<Incoming>, ordinal: usize) -> Result<()> {
+    let (head, body) = request.into_parts();
+    // All of it first: what is left of it goes with the client's connection.
+    let body = body.collect().await?.to_bytes();
+    let body = Full::new(body).map_err(|never| match never {}).boxed();
+    forward(state, link, Request::from_parts(head, body), ordinal).await?.into_body().collect().await?;
+    Ok(())
 }
 
 async fn give(
@@ -151,7 +158,7 @@ async fn give(
     given: Given,
 ) -> Result<Response<Body>> {
     if given.forward {
-        forward(state, link, request, ordinal).await?.into_body().collect().await?;
+        forward(state, link, request.map(BodyExt::boxed), ordinal).await?.into_body().collect().await?;
     } else {
         // Read to its end, so that the connection can be used again.
         request.into_body().collect().await?;
