@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, pin_mut, stream};
 use harness::audit::Calls;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::core::DynamicObject;
 use kube::runtime::{WatchStreamExt, watcher};
@@ -55,6 +56,14 @@ async fn five_hundred_settled_objects_cost_no_call_in_three_minutes() {
     let (management, workload) = (planes.management().audit(), planes.workload().audit());
     let ours = |calls: &Calls| calls.by(&world.user);
     let theirs = |calls: &Calls| world.of_the_controller(calls);
+    // The Event of the last change comes after its status.
+    harness::wait::asked_until("at rest", SETTLING, async || {
+        let marks = (management.mark(), workload.mark());
+        harness::pass_until(Timestamp::now() + SignedDuration::from_secs(5)).await;
+        let (managing, working) = (management.after(marks.0), workload.after(marks.1));
+        ours(&managing).calls().is_empty() && theirs(&working).calls().is_empty()
+    })
+    .await;
     let marks = (management.mark(), workload.mark());
     tokio::join!(
         management.silent(marks.0, "management", STRETCH, |calls| ours(calls).calls()),
