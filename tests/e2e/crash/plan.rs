@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::scenario::Scenario;
 use crate::harness::controller::Setup;
+use crate::harness::refusal::Refusal;
 use crate::harness::{Controller, FaultProxy, Tenant, gone};
 use crate::world::{PATIENCE, WORKLOAD_GROUP, World};
 
@@ -111,6 +112,7 @@ impl Lane {
     pub async fn reference(&self, scenario: Scenario) -> Writes {
         let (world, name) = (self.world(), self.tenant.unique("ref"));
         scenario.prepare(&world, &name).await;
+        let obstacle = scenario.obstacle(&world).await;
         let before = (self.management.writes().len(), self.workload.writes().len());
         scenario.begin(&world, &name).await;
         scenario.end(&world, &name).await;
@@ -122,6 +124,7 @@ impl Lane {
             management: shown(&self.management, before.0),
             workload: shown(&self.workload, before.1),
         };
+        lift(obstacle).await;
         clean(&world, &name).await;
         writes
     }
@@ -131,6 +134,7 @@ impl Lane {
         let (world, name) = (self.world(), self.tenant.unique("ws"));
         let heir = Heir { plan, controller: OnceCell::new() };
         plan.scenario.prepare(&world, &name).await;
+        let obstacle = plan.scenario.obstacle(&world).await;
         let proxy = match plan.side {
             Side::Management => &self.management,
             Side::Workload => &self.workload,
@@ -152,6 +156,7 @@ impl Lane {
             let sprang = heir.controller.get().is_some();
             assert_eq!(world.machines_created(&name), 1, "{}", self.management.shown());
             guarded_first(&world, &name);
+            lift(obstacle).await;
             clean(&world, &name).await;
             sprang
         };
@@ -177,6 +182,12 @@ impl Drop for Heir<'_> {
             let log = self.controller.get().map(Controller::log).unwrap_or_default();
             eprintln!("--- its heir:\n{log}");
         }
+    }
+}
+
+async fn lift(obstacle: Option<Refusal>) {
+    if let Some(refusal) = obstacle {
+        refusal.lift().await;
     }
 }
 

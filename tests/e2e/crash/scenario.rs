@@ -1,7 +1,10 @@
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use crate::harness::refusal::{self, Refusal};
 use crate::harness::{eventually, gone, provider};
 use crate::world::{PATIENCE, World, closed, is_true, open, uid};
 
@@ -18,20 +21,24 @@ pub enum Scenario {
     Delete,
     /// The owner of a lent machine takes it back: one hold, deletion, all gone.
     Reclaim,
+    /// The same where no hold can be written.
+    Refused,
 }
 
 impl Scenario {
-    pub const ALL: [Self; 5] = [Self::Open, Self::Close, Self::Cancel, Self::Delete, Self::Reclaim];
+    pub const ALL: [Self; 6] =
+        [Self::Open, Self::Close, Self::Cancel, Self::Delete, Self::Reclaim, Self::Refused];
 
     /// Fewer writes than these and the scenario no longer shows what it is for. On the management side: finalizer,
     /// three objects, status and Event of the opening; limits or DELETE, status and Event of each step of a leaving, and of a
-    /// reclaim its hold.
+    /// reclaim its hold, or the try and the latch. On the other: the agent's rules and label, cordons, rules deleted.
     pub fn least_writes(self) -> (usize, usize) {
         match self {
-            Self::Open => (8, 0),
-            Self::Close | Self::Reclaim => (5, 1),
+            Self::Open => (8, 2),
+            Self::Close | Self::Reclaim => (5, 2),
+            Self::Refused => (6, 2),
             Self::Cancel => (3, 2),
-            Self::Delete => (4, 1),
+            Self::Delete => (4, 2),
         }
     }
 
@@ -41,6 +48,7 @@ impl Scenario {
             world.create(name, self.spec(world)).await;
             world.until_settled(name, "Active").await;
             world.until_event(name, "Pending -> Active: ").await;
+            armed(world, name).await;
         }
     }
 
@@ -50,26 +58,29 @@ impl Scenario {
             Self::Open => drop(world.create(name, self.spec(world)).await),
             Self::Close | Self::Cancel => world.edit(name, json!({"schedule": closed()})).await,
             Self::Delete => world.delete(name).await,
-            Self::Reclaim => ask(world, name).await,
+            Self::Reclaim | Self::Refused => ask(world, name).await,
         }
     }
 
     fn spec(self, world: &World) -> serde_json::Value {
         let grace = match self {
-            Self::Open | Self::Reclaim => "0s",
+            Self::Open | Self::Reclaim | Self::Refused => "0s",
             Self::Close | Self::Delete => "2s",
             Self::Cancel => "10m",
         };
         // A kubeconfig of our own, whose server is the proxy: Cluster API keeps the direct way.
         let secret = format!("{}-through-proxy", world.tenant.cluster);
         json!({"gracefulShutdownTimeout": grace, "kubeconfigSecretRef": {"name": secret, "key": "value"},
-               "reclaim": {"returnAfter": "Never"}})
+               "killIfCommands": ["java"], "reclaim": {"returnAfter": "Never"}})
     }
 
     /// Waits for the end, and checks it.
     pub async fn end(self, world: &World, name: &str) {
         match self {
-            Self::Open => lent(world, name).await,
+            Self::Open => {
+                lent(world, name).await;
+                armed(world, name).await;
+            }
             Self::Close => {
                 let off = world.until_settled(name, "Inactive").await;
                 assert!(
@@ -77,6 +88,7 @@ impl Scenario {
                     "told gone, and there"
                 );
                 world.until_nothing_left(name).await;
+                disarmed(world, name).await;
                 let status = &off.data["status"];
                 assert!(
                     status["machineRef"].is_null() && status["lastRun"]["goneAt"].is_string(),
@@ -93,6 +105,7 @@ impl Scenario {
                 lent(world, name).await;
             }
             Self::Reclaim => reclaimed(world, name).await,
+            Self::Refused => latched(world, name).await,
             Self::Delete => {
                 gone(&world.scheduled_machines(), name, PATIENCE).await;
                 // The finalizer outlives everything that it stands for.
@@ -102,9 +115,52 @@ impl Scenario {
                     assert!(api.get_opt(name).await.unwrap().is_none(), "{name} outlived its owner");
                 }
                 world.until_nothing_left(name).await;
+                let left = rules(world).get_opt(&agent(name)).await.unwrap();
+                assert!(
+                    left.is_none(),
+                    "rules of nobody: {left:?}\n{}\n{}",
+                    world.calls().writes(),
+                    world.workload_calls().writes()
+                );
             }
         }
     }
+
+    /// What the API server has to refuse meanwhile.
+    pub async fn obstacle(self, world: &World) -> Option<Refusal> {
+        let (plane, namespace) = (world.tenant.management_plane(), &world.tenant.namespace);
+        match self {
+            Self::Refused => {
+                Some(refusal::refuse_creates(plane, namespace, "machineholds", "no holds today").await)
+            }
+            Self::Open | Self::Close | Self::Cancel | Self::Delete | Self::Reclaim => None,
+        }
+    }
+}
+
+fn rules(world: &World) -> Api<ConfigMap> {
+    Api::namespaced(world.tenant.workload.clone(), "5spot-system")
+}
+
+fn agent(node: &str) -> String {
+    format!("reclaim-agent-{node}")
+}
+
+/// Its agent has rules, and is on its way.
+async fn armed(world: &World, name: &str) {
+    eventually(&rules(world), &agent(name), "written", PATIENCE, |map| {
+        map.data.as_ref().is_some_and(|data| data["reclaim.toml"].contains("[\"java\"]"))
+    })
+    .await;
+    let label = "5spot.finos.org/reclaim-agent";
+    eventually(&world.nodes(), name, "labelled", PATIENCE, |node| {
+        node.labels().get(label).is_some_and(|value| value == "enabled")
+    })
+    .await;
+}
+
+async fn disarmed(world: &World, name: &str) {
+    gone(&rules(world), &agent(name), PATIENCE).await;
 }
 
 /// As an agent does.
@@ -133,6 +189,24 @@ async fn reclaimed(world: &World, name: &str) {
     let ours = holds.list(&ListParams::default()).await.unwrap().items;
     let ours: Vec<_> = ours.iter().filter(|hold| hold.data["spec"]["scheduledMachine"] == name).collect();
     assert_eq!(ours.len(), 1, "{ours:?}");
+}
+
+async fn latched(world: &World, name: &str) {
+    let off = world.until_settled(name, "Disabled").await;
+    world.until_nothing_left(name).await;
+    disarmed(world, name).await;
+    let status = &off.data["status"];
+    assert!(status["timers"]["reclaimedAt"].is_string(), "{status}");
+    assert_eq!((&status["reclaim"]["last24h"], &status["reclaim"]["matched"]), (&json!(1), &json!("java")));
+    let events: Api<Event> = Api::namespaced(world.tenant.management.clone(), &world.tenant.namespace);
+    let told = events.list(&ListParams::default()).await.unwrap().items;
+    let told = told.iter().filter(|event| {
+        let about = event.regarding.as_ref().and_then(|about| about.name.as_deref());
+        about == Some(name)
+            && event.reason.as_deref() == Some("EmergencyReclaim")
+            && event.action.as_deref() == Some("Reclaim")
+    });
+    assert!(told.count() <= 1, "told twice");
 }
 
 async fn lent(world: &World, name: &str) {
