@@ -12,8 +12,7 @@ use crate::controller::snapshot::Snapshot;
 
 /// Limit of the field, in bytes.
 const LONGEST_NOTE: usize = 1024;
-/// `generateName` is cut by the server to 248 characters; ours is a name of at most 63 and a dash: with a dot, as client-go
-/// ends the names it makes up itself, the server refuses the prefix.
+/// What the name of an Event keeps of the object's: with the instant it is a name still.
 const LONGEST_NAME: usize = 200;
 
 /// The Events of a pass: what is another in the status that it wrote than in the one before. So a restart tells nothing
@@ -26,7 +25,17 @@ pub fn of_pass(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance: &s
         phase(snapshot, after, instance),
         overdue(snapshot, after, instance),
     ];
-    news.into_iter().flatten().collect()
+    let mut told: Vec<Event> = news.into_iter().flatten().collect();
+    for (nth, event) in (0..).zip(&mut told) {
+        event.metadata.name = Some(name(snapshot, nth));
+    }
+    told
+}
+
+/// After client-go: the object's, and the instant. One that is posted again is refused, not told twice.
+fn name(snapshot: &Snapshot, nth: i128) -> String {
+    let of: String = snapshot.object.name.chars().take(LONGEST_NAME).collect();
+    format!("{of}.{:x}", snapshot.now.as_nanosecond() + nth)
 }
 
 /// The owner took it back.
@@ -94,11 +103,7 @@ fn overdue(snapshot: &Snapshot, after: &ScheduledMachineStatus, instance: &str) 
 fn event(snapshot: &Snapshot, kind: &str, reason: &str, action: &str, note: &str, instance: &str) -> Event {
     let object = &snapshot.object;
     Event {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", object.name.chars().take(LONGEST_NAME).collect::<String>())),
-            namespace: Some(object.namespace.clone()),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { namespace: Some(object.namespace.clone()), ..ObjectMeta::default() },
         action: Some(action.to_owned()),
         event_time: Some(MicroTime(snapshot.now)),
         note: Some(clipped(note).to_owned()),

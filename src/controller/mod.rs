@@ -25,6 +25,7 @@ pub mod observe;
 pub mod parts;
 pub mod reclaim;
 pub mod reconcile;
+pub mod recorder;
 pub mod report;
 pub mod retry;
 pub mod snapshot;
@@ -62,6 +63,7 @@ use hold::index::Holds;
 use hold::machine_hold_resource;
 use observe::World;
 use reconcile::Context;
+use recorder::Recorder;
 use turn::Turns;
 use watch::{Key, Waker, collection, scheduled_machine_resource};
 
@@ -74,6 +76,8 @@ const OTHER_PASSES: u16 = 128;
 const TIDY: Duration = Duration::from_secs(60);
 /// How often the queue of passes shows that it asks for keys.
 const ASKS: Duration = Duration::from_secs(2);
+/// At shutdown the last Events may take so long.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
 /// A queue that shows nothing for so long is stuck. It asks for none while all places are taken, by passes that wait for an
 /// API server, say.
 const STALLED: Duration = Duration::from_secs(120);
@@ -157,6 +161,7 @@ pub fn start(
     watches.spawn_holds(tasks, stored_holds);
     let (complete, changes) = (Complete::awaited(&health), duties.changes());
     let context = Arc::new(Context {
+        recorder: Recorder::start(client.clone(), tasks),
         client,
         world: world.clone(),
         expectations: expect::Expectations::default(),
@@ -326,7 +331,7 @@ async fn passes(
     tracing::info!("caches complete, deciding begins");
     succession::foresee(&context);
     let keys = beating(received, context.health.pulse("queue of passes", STALLED));
-    let objects = context.world.scheduled_machines.clone();
+    let (objects, recorder) = (context.world.scheduled_machines.clone(), context.recorder.clone());
     // Our own adapter feeds the store and the keys; the controller's own trigger stays silent, and so no error of a
     // watch can ever slow the queue.
     Controller::for_stream_with(stream::pending(), objects, scheduled_machine_resource())
@@ -337,6 +342,7 @@ async fn passes(
         // Failed passes were logged where their delay was chosen; a key whose object is gone needs nothing.
         .for_each(|_| async {})
         .await;
+    recorder.flush(LAST_EVENTS).await;
 }
 
 /// Keys as they come. The queue shows that it asks for them: its machinery is not ours, and might forget to.

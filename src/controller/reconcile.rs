@@ -19,6 +19,7 @@ use crate::controller::error::{Class, PassError};
 use crate::controller::expect::{Cache, Expectations};
 use crate::controller::measure;
 use crate::controller::observe::{self, World, connection_key};
+use crate::controller::recorder::Recorder;
 use crate::controller::report::{Failure, Report};
 use crate::controller::retry::{Backoff, spread};
 use crate::controller::snapshot::Snapshot;
@@ -53,6 +54,8 @@ pub struct Context {
     pub backoff: Arc<Backoff>,
     /// Who may make a machine now.
     pub turns: Turns,
+    /// Where Events are handed in.
+    pub recorder: Recorder,
     /// Name in our Events: `POD_NAME`.
     pub instance: String,
     /// What passes count into.

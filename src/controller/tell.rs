@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, Patch, PatchParams};
 use kube::core::DynamicObject;
 use serde_json::json;
 
@@ -49,7 +48,7 @@ pub(super) async fn write_status(
             measure(context, snapshot, &after);
             // Under a pause of Cluster API the status says so, and nothing else is written.
             if !snapshot.is_capi_paused() {
-                announce(context, snapshot, &after).await;
+                announce(context, snapshot, &after);
             }
             Ok(())
         }
@@ -59,18 +58,11 @@ pub(super) async fn write_status(
     }
 }
 
-/// Lines in the log and Events; neither may fail a pass.
-async fn announce(context: &Context, snapshot: &Snapshot, after: &ScheduledMachineStatus) {
-    let api: Api<Event> = Api::namespaced(context.client.clone(), &snapshot.object.namespace);
-    let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+/// Lines in the log and Events; neither may fail a pass, nor delay the next.
+fn announce(context: &Context, snapshot: &Snapshot, after: &ScheduledMachineStatus) {
     for event in events::of_pass(snapshot, after, &context.instance) {
         tracing::info!(from = ?snapshot.status.phase, to = ?after.phase, reason = event.reason, note = event.note, "event");
-        match tokio::time::timeout(CALL, api.create(&params, &event)).await {
-            Ok(Ok(_)) => {}
-            // A namespace that is going takes no Events.
-            Ok(Err(error)) => tracing::debug!(%error, "Event not recorded"),
-            Err(_) => tracing::debug!("Event not recorded in time"),
-        }
+        context.recorder.tell(event);
     }
 }
 

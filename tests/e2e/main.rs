@@ -45,6 +45,7 @@ mod telemetry;
 mod turns;
 mod twenty;
 mod unread;
+mod untold;
 mod waiting;
 mod workload;
 mod world;
