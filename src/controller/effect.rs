@@ -59,11 +59,11 @@ pub enum Effect {
         /// Which one.
         uid: String,
     },
-    /// Cluster API's finalizer taken off a Machine that it can never end; see [`UnseenKind`].
+    /// Cluster API's finalizer taken off a Machine that it can never end: its Cluster is gone, or see [`UnseenKind`].
     ReleaseMachine {
         /// Which one.
         uid: String,
-        /// What keeps Cluster API; each is looked up live once more.
+        /// Kinds that keep Cluster API, if any; each is looked up live once more.
         unseen: Vec<UnseenKind>,
     },
     /// A bootstrap or infrastructure object that no Machine takes with it.

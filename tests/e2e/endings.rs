@@ -199,6 +199,49 @@ async fn with_the_providers_definition_gone_for_good_a_deletion_ends_at_its_prom
 }
 
 #[tokio::test]
+async fn a_cluster_that_is_removed_by_force_keeps_no_host_beyond_the_promise() {
+    let world = World::start("torn-cluster").await;
+    let name = world.tenant.unique("ws");
+    let short = json!({"gracefulShutdownTimeout": "0s", "nodeDrainTimeout": "1s",
+                       "machineTemplate": {"spec": {"deletion": {"nodeVolumeDetachTimeoutSeconds": 1}}}});
+    world.create(&name, short).await;
+    world.until_settled(&name, "Active").await;
+    // Somebody's hook: Cluster API has begun, and has touched nothing yet.
+    let hook = json!({"pre-drain.delete.hook.machine.cluster.x-k8s.io/backup": "a backup"});
+    let patch = Patch::Merge(json!({"metadata": {"annotations": hook}}));
+    world.tenant.machines().patch(&name, &PatchParams::default(), &patch).await.unwrap();
+    let (clusters, cluster) = (world.tenant.clusters(), world.tenant.cluster.clone());
+    clusters.delete(&cluster, &DeleteParams::default()).await.unwrap();
+    eventually(&world.tenant.machines(), &name, "going", PATIENCE, |machine| {
+        machine.metadata.deletion_timestamp.is_some()
+    })
+    .await;
+    let torn = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    clusters.patch(&cluster, &PatchParams::default(), &torn).await.unwrap();
+    gone(&clusters, &cluster, PATIENCE).await;
+
+    let waits = world
+        .until(&name, "told", |sm| said(sm, "Ready").1.contains("ends no Machine without its Cluster"))
+        .await;
+    let promised = instant(&waits, "/status/leaving/goneBy").unwrap();
+    gone(&world.tenant.machines(), &name, PATIENCE).await;
+    gone(&world.tenant.stub_machines(), &name, PATIENCE).await;
+    gone(&world.tenant.stub_configs(), &name, PATIENCE).await;
+    let host = world.calls().on("stubmachines").verb("delete").named(&name).accepted();
+    let first = host.iter().next().expect("the host is given back by us: Cluster API does nothing any more");
+    assert!(
+        first.received >= promised,
+        "a Cluster that is made again in time leaves it to Cluster API: {first}"
+    );
+    let let_go = world.calls().on("machines").verb("patch").named(&name).accepted();
+    let last = let_go.iter().next_back().unwrap();
+    assert!(last.received > first.received, "the host first: {last}");
+    world.until(&name, "settled", |sm| said(sm, "Ready").0 == "WaitingForCluster").await;
+    world.delete(&name).await;
+    gone(&world.scheduled_machines(), &name, PATIENCE).await;
+}
+
+#[tokio::test]
 async fn a_kind_that_is_defined_and_not_served_is_not_taken_for_empty() {
     let world = World::start("hidden").await;
     let (mut crd, _) = passing_kind();

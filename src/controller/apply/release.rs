@@ -37,7 +37,10 @@ impl Apply<'_> {
             Err(error) if !is_not_found(&error) => Err(failed(error)),
             _ => {
                 let kinds: Vec<_> = unseen.iter().map(|kind| kind.kind.as_str()).collect();
-                tracing::warn!(?kinds, "let a Machine go that Cluster API could not end: no definition");
+                tracing::warn!(
+                    ?kinds,
+                    "let a Machine go that Cluster API could not end: no Cluster, or no definition of these kinds"
+                );
                 Ok(())
             }
         }

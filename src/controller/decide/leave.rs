@@ -10,7 +10,7 @@ use crate::capi::machine::Machine;
 use crate::controller::agent;
 use crate::controller::build;
 use crate::controller::decide::rule::Ruling;
-use crate::controller::decide::{Plan, cleanup, drain, eject, unseen};
+use crate::controller::decide::{Plan, cleanup, drain, eject, stranded};
 use crate::controller::effect::{Effect, NodeEdit, Standing, Wake};
 use crate::controller::snapshot::{Node, Snapshot};
 use crate::controller::target::DELETION_ALLOWANCE;
@@ -38,12 +38,16 @@ pub(super) fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
     plan.effects.splice(0..0, relabel);
     if let Some(machine) = snapshot.own_machine().filter(|machine| machine.deleted_at.is_some()) {
         let clock = Clock::read(snapshot, ruling);
-        plan.standing.message.extend(unseen::way_out(snapshot, &clock));
-        plan.effects.extend(unseen::release(snapshot, machine, &clock));
+        plan.standing.message.extend(stranded::way_out(snapshot, &clock));
+        plan.effects.extend(stranded::end(snapshot, machine, &clock));
     }
     follow_agent(snapshot, ruling, &mut plan);
-    // At the promised instant `HandBackOverdue` appears, even if nothing moves.
     let promised = plan.leaving.as_ref().and_then(|leaving| leaving.gone_by);
+    // Once it is over, `HandBackOverdue` says so.
+    if let Some(by) = promised.filter(|by| *by > snapshot.now) {
+        plan.standing.message = format!("{}; back by {}", plan.standing.message, local(snapshot, by));
+    }
+    // At the promised instant `HandBackOverdue` appears, even if nothing moves.
     plan.wake = plan.wake.or(promised.filter(|by| *by > snapshot.now));
     plan
 }
@@ -147,7 +151,14 @@ fn started_at(snapshot: &Snapshot, ruling: &Ruling) -> Timestamp {
     });
     let stored = status.timers.as_ref().and_then(|timers| timers.shutdown_started_at);
     let credible = stored.filter(|at| is_credible(*at, snapshot.now));
-    credible.unwrap_or(if decided || thawed { snapshot.now } else { ruling.since })
+    // In an open window nothing but its deletion says when it began to leave: somebody else asked for that.
+    let deleted_at = snapshot.own_machine().and_then(|machine| machine.deleted_at);
+    let begins = match ruling.state {
+        DesiredState::Active => deleted_at.unwrap_or(snapshot.now),
+        DesiredState::Inactive | DesiredState::AsIs if decided || thawed => snapshot.now,
+        DesiredState::Inactive | DesiredState::AsIs => ruling.since,
+    };
+    credible.unwrap_or(begins)
 }
 
 pub(super) fn leaving(
@@ -189,13 +200,13 @@ pub(super) fn may_have_node(snapshot: &Snapshot, machine: &Machine) -> bool {
 }
 
 fn grace(snapshot: &Snapshot, ruling: &Ruling, clock: &Clock) -> Plan {
-    let (from, by) = (local(snapshot, clock.grace_ends_at), local(snapshot, clock.gone_by));
+    let from = local(snapshot, clock.grace_ends_at);
     let cordoned = if snapshot.own_node().is_some() && snapshot.reach == Reach::Connected {
         "cordoned"
     } else {
         "not cordoned, its Node cannot be reached"
     };
-    let message = format!("{}: {cordoned}; leaves from {from}, back by {by}", ruling.message);
+    let message = format!("{}: {cordoned}; leaves from {from}", ruling.message);
     let mut plan = Plan::new(going("GracePeriodActive", message, ruling), clock.timers(snapshot));
     plan.effects.extend(hold_off(snapshot));
     plan.leaving = Some(leaving(snapshot, clock, LeavingStage::Grace, vec![]));
@@ -285,16 +296,11 @@ impl Deleting {
             reason: format!("{}: {detail}", condition.reason).chars().take(LONGEST_BLOCKER).collect(),
         });
         let message = match detail.as_str() {
-            "" if snapshot.cluster.is_none() => format!(
-                "Cluster {} is gone, and Cluster API ends no Machine without its Cluster; make the Cluster again, or \
-                 take the finalizer machine.cluster.x-k8s.io off the Machine",
-                snapshot.target.cluster_name
-            ),
             "" => "waiting for Cluster API to delete the Machine".to_owned(),
             text => text.to_owned(),
         };
-        let message = match unseen::why(snapshot) {
-            Some(why) => format!("{message}; Cluster API cannot see it: {why}"),
+        let message = match stranded::why(snapshot) {
+            Some(why) => format!("{message}; {why}"),
             None => message,
         };
         Self { reason, message, blockers: blocker.into_iter().collect(), is_past_drain }

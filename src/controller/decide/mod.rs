@@ -13,9 +13,9 @@ mod open;
 mod outlook;
 mod rivals;
 pub mod rule;
+mod stranded;
 #[cfg(test)]
 mod tests;
-mod unseen;
 
 use jiff::Timestamp;
 
@@ -120,7 +120,9 @@ fn plan(snapshot: &Snapshot, ruling: &Ruling) -> Plan {
         return first_sight(snapshot);
     }
     match ruling.state {
-        DesiredState::Active if leave::is_past_return(snapshot) => leave::plan(snapshot, ruling),
+        DesiredState::Active if leave::is_past_return(snapshot) || stranded::is_torn(snapshot) => {
+            leave::plan(snapshot, ruling)
+        }
         DesiredState::Active => open::plan(snapshot, ruling),
         DesiredState::Inactive | DesiredState::AsIs => leave::plan(snapshot, ruling),
     }

@@ -24,12 +24,15 @@ fn message(given: &Given) -> String {
 
 #[test]
 fn a_part_whose_kind_is_served_no_more_is_named_beside_what_cluster_api_says() {
-    assert_eq!(message(&waits()), "* StubMachine: waiting");
+    let waiting = message(&waits());
+    assert!(waiting.starts_with("* StubMachine: waiting; back by "), "{waiting}");
     let lost = waits().with(is_lost);
     let said = format!("* StubMachine: waiting; Cluster API cannot see it: {WHY}");
-    assert_eq!(message(&lost), format!("{said}; a deletion of this object ends without it"));
+    assert!(
+        message(&lost).starts_with(&format!("{said}; a deletion of this object ends without it; back by "))
+    );
     let elsewhere = lost.clone().with(|s| s.children[1].resource = given().s.children[1].resource.clone());
-    assert_eq!(message(&elsewhere), "* StubMachine: waiting", "served in another version");
+    assert_eq!(message(&elsewhere), waiting, "served in another version");
     let by = lost.clone().with(is_deleted).decide().leaving.unwrap().gone_by.unwrap();
     assert!(
         message(&lost.with(is_deleted)).starts_with(&format!("{said}; without it the Machine is let go at "))
@@ -69,4 +72,49 @@ fn a_host_is_not_forgotten_for_the_sake_of_its_bootstrap() {
     assert_eq!(late.effects(), [""; 0], "the host is still there");
     let gone = late.with(|s| s.children[1].object = None);
     assert_eq!(gone.effects(), ["release_machine"]);
+}
+
+fn is_torn(snapshot: &mut Snapshot) {
+    snapshot.cluster = None;
+    snapshot.children[1].object = Some(own_child());
+}
+
+#[test]
+fn without_its_cluster_the_host_is_given_back_first_and_then_the_machine_is_let_go() {
+    let torn = waits().with(is_torn);
+    let by = torn.decide().leaving.unwrap().gone_by.unwrap();
+    let said = "; Cluster API ends no Machine without its Cluster, and grid is gone; without it the host is given back at ";
+    assert!(message(&torn).contains(said), "{}", message(&torn));
+    assert_eq!(torn.effects(), [""; 0], "it may be made again");
+    let late = torn.with(|s| s.now = by);
+    assert_eq!(late.effects(), ["delete_child"]);
+    let going = late.clone().with(|s| s.children[1].object.as_mut().unwrap().deleting = true);
+    assert_eq!(going.effects(), [""; 0]);
+    assert!(message(&going).ends_with("; StubMachine is being deleted without it"), "{}", message(&going));
+    let given_back = late.clone().with(|s| s.children[1].object = None);
+    let released = Effect::ReleaseMachine { uid: MACHINE.to_owned(), unseen: vec![] };
+    assert_eq!(given_back.decide().effects, [released]);
+    let back = late.with(|s| s.cluster.clone_from(&given().s.cluster));
+    assert_eq!(back.effects(), [""; 0], "Cluster API goes on");
+}
+
+#[test]
+fn in_an_open_window_the_promise_is_that_of_the_deletion() {
+    let deleted = given().lent().deleting("WaitingForPreDrainHook", "a hook").with(is_torn);
+    let deleted = deleted.with(|s| s.machine.as_mut().unwrap().deleted_at = Some(t("12:00")));
+    assert_eq!(deleted.clone().at("12:01").effects(), [""; 0]);
+    let late = deleted.at("12:30");
+    assert_eq!(late.effects(), ["patch_machine", "delete_child"], "and no drain is waited for");
+    assert!(message(&late).starts_with("the window is open again; what has begun completes"));
+}
+
+#[test]
+fn a_host_of_a_group_that_is_allowed_no_more_is_not_taken_for_gone() {
+    let hidden = |snapshot: &mut Snapshot| {
+        snapshot.cluster = None;
+        let child = &mut snapshot.children[1];
+        (child.service, child.object) = (Service::NotAllowed("not allowed".to_owned()), None);
+    };
+    let late = waits().with(hidden).with(|s| s.now = t("23:00"));
+    assert_eq!(late.effects(), [""; 0]);
 }
