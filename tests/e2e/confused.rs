@@ -46,20 +46,41 @@ async fn controllers_token(tenant: &Tenant) -> String {
 }
 
 /// Users that would make the controller read a file, run a program or be somebody else, and what is said of each.
-fn refused_users(path: &str, script: &str) -> [(String, &'static str); 6] {
+fn refused_users(path: &str, script: &str) -> Vec<(String, &'static str)> {
     let exec = format!(
         "{{exec: {{apiVersion: client.authentication.k8s.io/v1, command: touch, args: [\"{script}\"], interactiveMode: Never}}}}"
     );
-    [
+    let token = |beside: &str| format!("{{token: {TENANTS}, {beside}}}");
+    vec![
         (format!("{{tokenFile: \"{path}\"}}"), "tokenFile names a file"),
-        (format!("{{token: {TENANTS}, tokenFile: \"{path}\"}}"), "tokenFile names a file"),
+        (token(&format!("tokenFile: \"{path}\"")), "tokenFile names a file"),
         (
             format!("{{client-key: \"{path}\", client-certificate: \"{path}\"}}"),
             "client-certificate names a file",
         ),
         (exec, "exec is refused"),
         ("{auth-provider: {name: gcp}}".to_owned(), "auth-provider is refused"),
-        (format!("{{token: {TENANTS}, as: system:admin, as-groups: [system:masters]}}"), "as is refused"),
+        (token("as: system:admin, as-groups: [system:masters]"), "as is refused"),
+        (token("as-uid: \"0\""), "as-uid is refused"),
+        (token("as-groups: [system:masters]"), "as-groups is refused"),
+        (token("as-user-extra: {scopes: [all]}"), "as-user-extra is refused"),
+        (token("on-behalf-of: system:admin"), "unknown field on-behalf-of"),
+    ]
+}
+
+/// The same for what is said of the cluster: read a file, trust anybody, go by somebody else, or speak in the clear.
+fn refused_clusters(server: &str, ca: &str, path: &str, beyond: &str) -> Vec<(String, &'static str)> {
+    let accepted = kubeconfig(server, ca, &format!("{{token: {TENANTS}}}"));
+    let with = |field: String| accepted.replace("server:", &format!("{field}, server:"));
+    let instead = |field: String| {
+        accepted.replace(&format!("certificate-authority-data: \"{}\"", STANDARD.encode(ca)), &field)
+    };
+    vec![
+        (accepted.replace("https:", "http:"), "not https"),
+        (with(format!("proxy-url: \"{beyond}\"")), "proxy-url"),
+        (with("tls-everything: true".to_owned()), "unknown field tls-everything"),
+        (instead(format!("certificate-authority: \"{path}\"")), "certificate-authority names a file"),
+        (instead("insecure-skip-tls-verify: true".to_owned()), "insecure-skip-tls-verify is refused"),
     ]
 }
 
@@ -87,21 +108,17 @@ async fn no_kubeconfig_of_a_tenant_gets_the_controllers_own_token() {
     let (server, ca) = (plain.server(), plain.certificate());
     let path = file.display();
     let script = tenant.planes().dir().join(format!("{}.ran", tenant.namespace));
-    for (user, words) in refused_users(&path.to_string(), &script.display().to_string()) {
+    let (file, beyonds) = (path.to_string(), beyond.server());
+    let users = refused_users(&file, &script.display().to_string()).into_iter();
+    let users = users.map(|(user, words)| (kubeconfig(&server, &ca, &user), words));
+    for (text, words) in users.chain(refused_clusters(&server, &ca, &file, &beyonds)) {
         // What was said of the one before is not taken for an answer.
         tenant.put_kubeconfig("own", "{}").await;
         world.until(&name, "cleared", |sm| said(sm, "WorkloadReachable").1.contains("current-context")).await;
-        tenant.put_kubeconfig("own", &kubeconfig(&server, &ca, &user)).await;
+        tenant.put_kubeconfig("own", &text).await;
         let told = world.until(&name, words, |sm| said(sm, "WorkloadReachable").1.contains(words)).await;
         assert_eq!(said(&told, "WorkloadReachable").0, "KubeconfigInvalid");
     }
-    let clear = kubeconfig(&server.replace("https:", "http:"), &ca, &format!("{{token: {TENANTS}}}"));
-    tenant.put_kubeconfig("own", &clear).await;
-    world.until(&name, "not in the clear", |sm| said(sm, "WorkloadReachable").1.contains("not https")).await;
-    let proxied = kubeconfig(&server, &ca, &format!("{{token: {TENANTS}}}"))
-        .replace("server:", &format!("proxy-url: \"{}\", server:", beyond.server()));
-    tenant.put_kubeconfig("own", &proxied).await;
-    world.until(&name, "no proxy", |sm| said(sm, "WorkloadReachable").1.contains("proxy-url")).await;
     assert_eq!((plain.connections(), beyond.connections()), (0, 0));
     assert!(!script.exists(), "a program of the tenant's ran");
 

@@ -32,6 +32,7 @@ mod overdue;
 mod owner;
 mod ownership;
 mod pauses;
+mod precedence;
 #[path = "../harness/proof.rs"]
 mod proof;
 mod reclaim;

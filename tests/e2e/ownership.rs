@@ -5,6 +5,7 @@ use kube::ResourceExt;
 use kube::api::{DeleteParams, Patch, PatchParams, PropagationPolicy};
 use serde_json::json;
 
+use crate::harness::audit::Call;
 use crate::harness::wait::{self, asked_until};
 use crate::harness::{self, eventually, gone};
 use crate::takeover::is_taken_over;
@@ -81,6 +82,11 @@ async fn a_controller_of_one_namespace_asks_nothing_of_another() {
             && call.resource != "customresourcedefinitions"
     });
     assert!(elsewhere.is_empty(), "{elsewhere}");
+    // Of Secrets none but those that objects name.
+    let secrets = world.calls().on("secrets");
+    let is_by_name = |call: &Call| !call.name.is_empty() || call.uri.contains("fieldSelector=metadata.name");
+    assert!(secrets.iter().any(|call| call.verb == "watch"), "{secrets}");
+    assert!(secrets.only(|call| !is_by_name(call)).is_empty(), "{secrets}");
 }
 
 #[tokio::test]
