@@ -113,6 +113,28 @@ async fn an_agent_gets_its_rules_and_then_its_label_and_what_it_reports_is_told(
 }
 
 #[tokio::test]
+async fn what_an_agent_cannot_do_is_told_in_its_words_and_so_is_its_silence() {
+    let yard = Yard::lent("agent-words", json!({"killIfCommands": ["java"]})).await;
+    yard.until_labelled(Some("enabled")).await;
+    yard.until_agent("NotInstalled").await;
+    let mut faulty = says("netlink", None);
+    faulty["5spot.finos.org/agent-rules"] = json!("line 3: unknown key");
+    yard.renew(faulty).await;
+    assert!(yard.until_agent("RulesNotInForce").await.contains("line 3: unknown key"));
+    yard.renew(says("none", Some("proc is not mounted"))).await;
+    assert!(yard.until_agent("NotWatching").await.contains("proc is not mounted"));
+    yard.renew(says("netlink", None)).await;
+    let heard = Timestamp::now();
+    yard.until_agent("Netlink").await;
+    // Nothing happens then, and that is what is told.
+    assert!(yard.until_agent("NotReporting").await.contains("renews its Lease no more"));
+    let silent = Timestamp::now().duration_since(heard);
+    assert!(silent >= SignedDuration::from_secs(30), "a renewal that is late is no silence: {silent}");
+    yard.renew(says("netlink", None)).await;
+    yard.until_agent("Netlink").await;
+}
+
+#[tokio::test]
 async fn what_is_listed_while_the_machine_leaves_counts_at_once() {
     let over = json!({
         "killIfCommands": ["java"], "gracefulShutdownTimeout": "10m", "nodeDrainTimeout": "10m",
