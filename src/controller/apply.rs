@@ -92,8 +92,10 @@ impl Apply<'_> {
         let mut report = Report { recorded, done: usize::from(written), ..Report::default() };
         let rest: Vec<&Effect> = effects.iter().filter(|effect| effect.wish().is_none()).copied().collect();
         let mut failed = None;
+        // Once the DELETE is out nothing is kept waiting: a server that is slow gets the patch through then.
+        let is_awaited = rest.iter().any(|effect| matches!(effect, Effect::DeleteMachine { .. }));
         for beside in rest.chunk_by(|a, b| a.goes_beside(b)) {
-            let is_in_passing = in_a_hurry && matches!(beside, [Effect::PatchMachine { .. }]);
+            let is_in_passing = in_a_hurry && is_awaited && matches!(beside, [Effect::PatchMachine { .. }]);
             let bound = if is_in_passing { IN_PASSING } else { Duration::MAX };
             let calls: Vec<_> = beside.iter().map(|effect| within_hurry(bound, self.one(effect))).collect();
             let outcomes = join_all(calls).await;

@@ -1,8 +1,9 @@
 //! Out at once, whatever stands in the way.
 
+use futures::future::{Either, select};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::json;
 
 use crate::drain::yard::{Yard, is_cordoned, is_ejecting, slow, stuck, unstick};
@@ -25,15 +26,25 @@ async fn ejected_in_time(yard: &Yard) -> Timestamp {
     killed
 }
 
+/// Cluster API is told to leave out both its waits, in one patch: before the DELETE, or after it where the server took longer
+/// to answer than an eject waits.
 async fn is_excluded(yard: &Yard) {
-    let machine = yard.world.tenant.machines().get_opt(&yard.name).await.unwrap();
-    for key in ["exclude-node-draining", "exclude-wait-for-node-volume-detach"] {
-        let key = format!("machine.cluster.x-k8s.io/{key}");
-        assert!(machine.as_ref().is_none_or(|m| m.annotations().contains_key(&key)), "{key}");
+    let _log = yard.world.log_on_panic();
+    let keys = ["exclude-node-draining", "exclude-wait-for-node-volume-detach"];
+    let excluded = |machine: &DynamicObject| {
+        let has = |key: &&str| machine.annotations().contains_key(&format!("machine.cluster.x-k8s.io/{key}"));
+        let there = keys.iter().filter(|key| has(key)).count();
+        assert!(there == 0 || there == keys.len(), "one without the other: {:?}", machine.annotations());
+        there == keys.len()
+    };
+    let machines = yard.world.tenant.machines();
+    let machine = Box::pin(eventually(&machines, &yard.name, "excluded", PATIENCE, excluded));
+    let end = Box::pin(yard.until_machine_gone());
+    if let Either::Right(((), _)) = select(machine, end).await {
+        // Then it was over before anybody could look.
+        let patches = yard.world.calls().on("machines").verb("patch").named(&yard.name);
+        assert!(!patches.is_empty(), "{}", yard.world.calls().writes());
     }
-    // Said again where the answer took longer than an eject waits for it.
-    let patches = yard.world.calls().on("machines").verb("patch").named(&yard.name);
-    assert!((1..=2).contains(&patches.len()), "both in one: {patches}");
 }
 
 #[tokio::test]
@@ -142,18 +153,15 @@ async fn an_eject_in_the_middle_of_cluster_apis_drain_ends_it_within_its_round()
     yard.until("drained by Cluster API", |sm| said(sm, "Ready").0 == "NodeDraining").await;
     let killed = yard.kill().await;
     let audit = yard.world.tenant.planes().management().audit();
+    // On a server that is slow the first try may be given up, and be done all the same.
     let excluding = |calls: &Calls| {
-        let patches = calls.by(&yard.world.user).on("machines").verb("patch").named(&yard.name);
-        patches.accepted().since(killed)
+        calls.by(&yard.world.user).on("machines").verb("patch").named(&yard.name).since(killed)
     };
     let calls =
-        audit.until(yard.world.mark, "excluded", PATIENCE, |calls| !excluding(calls).is_empty()).await;
+        audit.until(yard.world.mark, "excluding", PATIENCE, |calls| !excluding(calls).is_empty()).await;
     let after = excluding(&calls).iter().next().unwrap().received.duration_since(yard.edited());
     assert!(after < AT_ONCE, "{after}: {}", excluding(&calls));
-    eventually(&yard.world.tenant.machines(), &yard.name, "excluded", PATIENCE, |machine| {
-        machine.annotations().contains_key("machine.cluster.x-k8s.io/exclude-node-draining")
-    })
-    .await;
+    is_excluded(&yard).await;
     eventually(&yard.world.nodes(), &yard.name, "tainted", PATIENCE, is_ejecting).await;
     yard.until_machine_gone().await;
     let took = Timestamp::now().duration_since(killed);

@@ -206,8 +206,8 @@ async fn a_cluster_that_is_removed_by_force_keeps_no_host_beyond_the_promise() {
                        "machineTemplate": {"spec": {"deletion": {"nodeVolumeDetachTimeoutSeconds": 1}}}});
     world.create(&name, short).await;
     world.until_settled(&name, "Active").await;
-    // Somebody's hook: Cluster API has begun, and has touched nothing yet.
-    let hook = json!({"pre-drain.delete.hook.machine.cluster.x-k8s.io/backup": "a backup"});
+    // Somebody's hook: Cluster API has begun, and has not touched the host yet.
+    let hook = json!({"pre-terminate.delete.hook.machine.cluster.x-k8s.io/backup": "a backup"});
     let patch = Patch::Merge(json!({"metadata": {"annotations": hook}}));
     world.tenant.machines().patch(&name, &PatchParams::default(), &patch).await.unwrap();
     let (clusters, cluster) = (world.tenant.clusters(), world.tenant.cluster.clone());
