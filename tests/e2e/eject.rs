@@ -1,15 +1,18 @@
 //! Out at once, whatever stands in the way.
 
-use futures::future::{Either, select};
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::drain::yard::{Yard, is_cordoned, is_ejecting, slow, stuck, unstick};
 use crate::harness::audit::Calls;
-use crate::harness::{Behaviour, eventually};
-use crate::world::{PATIENCE, closed, said, uid};
+use crate::harness::{Behaviour, FaultProxy, eventually};
+use crate::reused_host::nodes_stay;
+use crate::world::{PATIENCE, closed, is_true, said, uid};
+
+const CORDONED_BY: &str = "5spot.finos.org/cordoned-by";
 
 /// Promised of the DELETE, whatever the workload side does.
 const AT_ONCE: SignedDuration = SignedDuration::from_secs(2);
@@ -23,28 +26,24 @@ async fn ejected_in_time(yard: &Yard) -> Timestamp {
     let after = deletion.received.duration_since(yard.edited());
     eprintln!("{}: DELETE {} ms after the kill switch", yard.world.tenant.namespace, after.as_millis());
     assert!(after < AT_ONCE, "{after}: {}", yard.world.calls().writes());
+    assert!(deletion.received >= killed, "before anybody asked for it: {deletion}");
     killed
 }
 
 /// Cluster API is told to leave out both its waits, in one patch: before the DELETE, or after it where the server took longer
 /// to answer than an eject waits.
 async fn is_excluded(yard: &Yard) {
-    let _log = yard.world.log_on_panic();
-    let keys = ["exclude-node-draining", "exclude-wait-for-node-volume-detach"];
-    let excluded = |machine: &DynamicObject| {
-        let has = |key: &&str| machine.annotations().contains_key(&format!("machine.cluster.x-k8s.io/{key}"));
-        let there = keys.iter().filter(|key| has(key)).count();
-        assert!(there == 0 || there == keys.len(), "one without the other: {:?}", machine.annotations());
-        there == keys.len()
-    };
-    let machines = yard.world.tenant.machines();
-    let machine = Box::pin(eventually(&machines, &yard.name, "excluded", PATIENCE, excluded));
-    let end = Box::pin(yard.until_machine_gone());
-    if let Either::Right(((), _)) = select(machine, end).await {
-        // Then it was over before anybody could look.
-        let patches = yard.world.calls().on("machines").verb("patch").named(&yard.name);
-        assert!(!patches.is_empty(), "{}", yard.world.calls().writes());
-    }
+    let both = ["exclude-node-draining", "exclude-wait-for-node-volume-detach"];
+    let audit = yard.world.tenant.planes().management().audit();
+    let calls = audit
+        .until(yard.world.mark, "excluded", PATIENCE, |calls| {
+            !yard.excluding(calls, &both).accepted().is_empty()
+        })
+        .await;
+    let patches = calls.by(&yard.world.user).on("machines").verb("patch").named(&yard.name);
+    assert_eq!(yard.excluding(&calls, &both).len(), patches.len(), "both in one: {patches}");
+    let (first, deletion) = (patches.iter().map(|call| call.received).min().unwrap(), yard.deletion().await);
+    assert!(first <= deletion.ended + AT_ONCE, "long after the DELETE: {patches}{deletion}");
 }
 
 #[tokio::test]
@@ -57,13 +56,7 @@ async fn neither_a_stuck_pod_nor_a_budget_delays_an_eject() {
     let killed = ejected_in_time(&yard).await;
     is_excluded(&yard).await;
     // Beside the DELETE, and once more if somebody else has written to the Node at that moment.
-    let audit = yard.world.tenant.planes().workload().audit();
-    audit
-        .until(yard.world.workload_mark, "tainted and cordoned", PATIENCE, |calls| {
-            let writes = yard.world.of_the_controller(calls).on("nodes").named(&yard.name).writes();
-            !writes.accepted().since(killed).is_empty()
-        })
-        .await;
+    yard.until_node_is_ejected(killed).await;
     // The collector of pods without a Node may be quicker still.
     yard.until_pod("stuck", "hurried", |pod| {
         pod.metadata.deletion_grace_period_seconds.is_some_and(|grace| grace <= 1)
@@ -126,7 +119,7 @@ async fn an_eject_cuts_a_grace_and_a_drain_short() {
         yard.budget("keep", "kept").await;
         yard.close().await;
         yard.until(stage, |sm| sm.data["status"]["leaving"]["stage"] == stage).await;
-        assert!(!yard.is_deleted());
+        eventually(&yard.world.nodes(), &yard.name, "cordoned", PATIENCE, is_cordoned).await;
         if stage == "Drain" {
             // By then the next eviction is seconds away.
             yard.until_evicted("kept", 5).await;
@@ -153,13 +146,13 @@ async fn an_eject_in_the_middle_of_cluster_apis_drain_ends_it_within_its_round()
     yard.until("drained by Cluster API", |sm| said(sm, "Ready").0 == "NodeDraining").await;
     let killed = yard.kill().await;
     let audit = yard.world.tenant.planes().management().audit();
-    // On a server that is slow the first try may be given up, and be done all the same.
-    let excluding = |calls: &Calls| {
-        calls.by(&yard.world.user).on("machines").verb("patch").named(&yard.name).since(killed)
-    };
-    let calls =
-        audit.until(yard.world.mark, "excluding", PATIENCE, |calls| !excluding(calls).is_empty()).await;
-    let after = excluding(&calls).iter().next().unwrap().received.duration_since(yard.edited());
+    let excluding = |calls: &Calls| yard.excluding(calls, &["exclude-node-draining"]).since(killed);
+    let calls = audit
+        .until(yard.world.mark, "excluded", PATIENCE, |calls| !excluding(calls).accepted().is_empty())
+        .await;
+    // The first may be given up, where the server takes its time, and is sent again.
+    let sent = excluding(&calls).iter().map(|call| call.received).min().unwrap();
+    let after = sent.duration_since(yard.edited());
     assert!(after < AT_ONCE, "{after}: {}", excluding(&calls));
     is_excluded(&yard).await;
     eventually(&yard.world.nodes(), &yard.name, "tainted", PATIENCE, is_ejecting).await;
@@ -194,22 +187,60 @@ async fn under_a_pause_of_cluster_api_the_node_half_runs_and_a_node_that_stays_i
         !is_ejecting(node) && !is_cordoned(node)
     })
     .await;
-    assert!(!node.annotations().contains_key("5spot.finos.org/cordoned-by"));
+    assert!(!node.annotations().contains_key(CORDONED_BY));
     yard.world.until_settled(&yard.name, "Active").await;
-    assert_eq!(uid(&yard.machine().await), uid(&machine));
-    assert!(!yard.is_deleted());
+    let kept = yard.machine().await;
+    assert_eq!((uid(&kept), kept.metadata.deletion_timestamp), (uid(&machine), None));
+    // What came after the thaw, the Node's freedom, is in the log by now, and so would be a DELETE before it.
+    assert!(!yard.is_deleted(), "{}", yard.world.calls().writes());
+}
+
+/// The marks of an eject.
+fn marks(node: &Node) -> Vec<&str> {
+    let of_ours = |key: &&String| key.as_str() == CORDONED_BY;
+    let mut marks: Vec<&str> = node.annotations().keys().filter(of_ours).map(String::as_str).collect();
+    marks.extend(is_ejecting(node).then_some("ejecting"));
+    marks.extend(is_cordoned(node).then_some("cordoned"));
+    marks
+}
+
+/// Ejected, with the Node half done; and then the controller loses sight of the Node, which outlives its Machine.
+async fn ejected_from_a_node_that_stays(yard: &Yard, proxy: &FaultProxy) -> Node {
+    nodes_stay(&yard.world).await;
+    yard.world.tenant.behave(Behaviour { hold_finalizer: true, ..Behaviour::default() });
+    ejected_in_time(yard).await;
+    eventually(&yard.world.nodes(), &yard.name, "marked", PATIENCE, |node| {
+        marks(node) == [CORDONED_BY, "ejecting", "cordoned"]
+    })
+    .await;
+    proxy.cut();
+    yard.until("out of sight", |sm| said(sm, "WorkloadReachable").0 == "Unreachable").await;
+    yard.world.tenant.behave(Behaviour::default());
+    yard.until_machine_gone().await;
+    yard.world.until_settled(&yard.name, "Terminated").await;
+    yard.world.nodes().get(&yard.name).await.unwrap()
 }
 
 #[tokio::test]
-async fn after_an_eject_the_machine_comes_back_to_its_schedule_on_a_node_without_traces() {
-    let yard = Yard::lent("eject-and-back", json!({})).await;
+async fn after_an_eject_the_machine_comes_back_to_its_schedule_and_its_node_loses_all_traces() {
+    let (yard, proxy) = Yard::lent_through("eject-and-back", json!({})).await;
+    let left = ejected_from_a_node_that_stays(&yard, &proxy).await;
+    assert!(marks(&left).len() == 3, "{:?}", marks(&left));
     // As of a host that joins again before its Node object is gone.
-    yard.world.tenant.behave(Behaviour { deletes_node: false, ..Behaviour::default() });
-    ejected_in_time(&yard).await;
-    yard.world.until_settled(&yard.name, "Terminated").await;
     yard.world.edit(&yard.name, json!({"killSwitch": false})).await;
     yard.world.until_settled(&yard.name, "Active").await;
-    let node = eventually(&yard.world.nodes(), &yard.name, "free", PATIENCE, |node| !is_cordoned(node)).await;
-    assert!(!is_ejecting(&node));
+    let taken = yard.world.nodes().get(&yard.name).await.unwrap();
+    assert_eq!((taken.uid(), marks(&taken)), (left.uid(), marks(&left)), "the same, and nobody was there");
+
+    proxy.mend();
+    let nodes = yard.world.nodes();
+    let free = eventually(&nodes, &yard.name, "free", PATIENCE, |node| marks(node).is_empty()).await;
+    assert_eq!(free.uid(), left.uid());
+    yard.until("lent, in sight of its Node", |sm| {
+        is_true(sm, "Ready") && is_true(sm, "WorkloadReachable") && sm.data["status"]["phase"] == "Active"
+    })
+    .await;
     assert_eq!(yard.world.machines_created(&yard.name), 2);
+    let deletes = yard.world.workload_calls().on("nodes").verb("delete");
+    assert!(deletes.is_empty(), "{deletes}");
 }

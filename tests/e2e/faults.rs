@@ -219,8 +219,11 @@ async fn a_machine_deleted_by_hand_comes_back_once() {
     world.create(&name, json!({})).await;
     world.until_settled(&name, "Active").await;
     let old = world.tenant.machines().get(&name).await.unwrap();
+    // It goes on going until somebody has seen it.
+    world.tenant.behave(Behaviour { hold_finalizer: true, ..Behaviour::default() });
     world.tenant.machines().delete(&name, &DeleteParams::default()).await.unwrap();
     world.until(&name, "seen going", |sm| said(sm, "Ready").0 == "WaitingForMachineDeletion").await;
+    world.tenant.behave(Behaviour::default());
     let lent = world
         .until(&name, "lent anew", |sm| {
             let of = &sm.data["status"]["machineRef"]["uid"];
@@ -252,6 +255,7 @@ async fn edits_of_the_grace_in_its_middle_act_at_once() {
     let promised = ends(20).map(|at| at + SignedDuration::from_secs(7 + 60 + 30));
     assert_eq!(instant(&longer, "/status/handBackBy"), promised);
 
+    world.tenant.behave(Behaviour { hold_finalizer: true, ..Behaviour::default() });
     let at = Timestamp::now();
     world.edit(&name, json!({"gracefulShutdownTimeout": "1s"})).await;
     eventually(&world.tenant.machines(), &name, "going", PATIENCE, |machine| {
@@ -261,6 +265,7 @@ async fn edits_of_the_grace_in_its_middle_act_at_once() {
     .await;
     let took = Timestamp::now().duration_since(at);
     assert!(took < SignedDuration::from_secs(15), "{took}");
+    world.tenant.behave(Behaviour::default());
     world.until_settled(&name, "Disabled").await;
     world.until_nothing_left(&name).await;
 }

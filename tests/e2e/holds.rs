@@ -95,7 +95,7 @@ fn silent(world: &World, from: Timestamp, to: Timestamp) {
 async fn an_inactive_hold_gives_the_machine_back_gracefully_and_its_deletion_returns_it_at_once() {
     let world = World::start("held-off").await;
     let name = world.tenant.unique("ws");
-    world.create(&name, json!({"gracefulShutdownTimeout": "8s"})).await;
+    world.create(&name, json!({"gracefulShutdownTimeout": "30s"})).await;
     world.until_settled(&name, "Active").await;
     let made = hold(&world, "mine", json!({"scheduledMachine": name, "state": "Inactive"})).await;
 
@@ -131,7 +131,8 @@ async fn an_active_hold_lends_outside_the_windows_to_the_second_and_asks_nothing
     let name = world.tenant.unique("ws");
     world.create(&name, json!({"schedule": closed()})).await;
     until_out_and_at_rest(&world, &name).await;
-    let (from, until) = (second_ahead(15), second_ahead(75));
+    // Room for each step on a machine that has other work.
+    let (from, until) = (second_ahead(40), second_ahead(160));
     let spec =
         json!({"scheduledMachine": name, "state": "Active", "from": seconds(from), "until": seconds(until)});
     hold(&world, "extra", spec).await;
@@ -360,7 +361,7 @@ async fn the_hold_of_a_reclaim_ejects_keeps_away_and_returns_on_time() {
     world.create(&name, json!({"gracefulShutdownTimeout": "10m", "nodeDrainTimeout": "10m"})).await;
     until_at_rest(&world, &name).await;
     let made = Timestamp::now();
-    let until = second_ahead(60);
+    let until = second_ahead(150);
     hold(&world, "reclaim", reclaim(&name, until)).await;
     let away = world.until_settled(&name, "Disabled").await;
     world.until_nothing_left(&name).await;
@@ -391,7 +392,8 @@ async fn our_own_hold_goes_an_hour_after_its_end_and_a_persons_stays() {
     let name = world.tenant.unique("ws");
     world.create(&name, json!({"schedule": closed()})).await;
     world.until_settled(&name, "Inactive").await;
-    let an_hour_ago = second_ahead(40) - SignedDuration::from_hours(1);
+    // Room to be seen as expired before they go.
+    let an_hour_ago = second_ahead(100) - SignedDuration::from_hours(1);
     hold(&world, "ours", reclaim(&name, an_hour_ago)).await;
     let theirs = json!({"scheduledMachine": name, "state": "Active", "until": seconds(an_hour_ago)});
     hold(&world, "theirs", theirs).await;

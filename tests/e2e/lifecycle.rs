@@ -115,7 +115,7 @@ async fn at_the_edge_it_opens_and_at_the_next_edge_it_closes() {
 async fn a_disabled_schedule_still_honours_the_grace_period() {
     let world = World::start("grace").await;
     let name = world.tenant.unique("ws");
-    world.create(&name, json!({"gracefulShutdownTimeout": "15s"})).await;
+    world.create(&name, json!({"gracefulShutdownTimeout": "30s"})).await;
     world.until_settled(&name, "Active").await;
     world.edit(&name, json!({"schedule": {"enabled": false}})).await;
 
@@ -182,20 +182,27 @@ async fn an_admins_cordon_is_neither_taken_over_nor_lifted() {
 async fn deleting_it_gives_the_machine_back_before_the_object_goes() {
     let world = World::start("delete").await;
     let name = world.tenant.unique("ws");
-    world.create(&name, json!({"gracefulShutdownTimeout": "8s"})).await;
+    world.create(&name, json!({"gracefulShutdownTimeout": "20s"})).await;
     world.until_settled(&name, "Active").await;
     world.delete(&name).await;
     let going = world.until(&name, "leaving", |sm| sm.data["status"]["leaving"].is_object()).await;
     assert_eq!(going.data["status"]["decision"]["rule"], "Deletion");
     crate::harness::gone(&world.scheduled_machines(), &name, PATIENCE).await;
     world.until_nothing_left(&name).await;
-    let ended = world.calls().on("scheduledmachines").writes();
-    let released = ended.iter().last().unwrap().received;
-    let looked = world
-        .calls()
-        .verb("list")
-        .only(|call| call.received < released && call.uri.contains("labelSelector"));
-    assert!(!looked.on("machines").is_empty(), "a live look before the finalizer goes: {}", world.calls());
+    let calls = world.tenant.management_plane().audit().after(world.mark);
+    let calls = calls.within(&world.tenant.namespace);
+    let finalizer = calls.only(|call| call.resource == "scheduledmachines" && call.verb == "patch");
+    let released = finalizer.by(&world.user).accepted().iter().last().unwrap().received;
+    for resource in ["machines", "stubmachines", "stubconfigs"] {
+        let of_it = calls.on(resource);
+        let last = of_it.named(&name).writes().accepted().iter().map(|call| call.received).max().unwrap();
+        assert!(last < released, "{resource} was there when the finalizer went: {of_it}");
+        let looked =
+            of_it.by(&world.user).verb("list").accepted().only(|call| {
+                call.uri.contains("labelSelector") && call.ended >= last && call.ended <= released
+            });
+        assert!(!looked.is_empty(), "a live look before the finalizer goes: {of_it}");
+    }
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod kstatus;
 mod late_news;
 mod lifecycle;
 mod moves;
+mod news;
 mod overdue;
 mod owner;
 mod ownership;

@@ -7,10 +7,12 @@ use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::harness::{eventually, pass_until};
-use crate::world::{PATIENCE, World, instant, said, uid};
+use crate::news::news_since;
+use crate::world::{PATIENCE, World, instant, is_true, said, uid};
 
 const PAUSED: &str = "cluster.x-k8s.io/paused";
-const GRACE: SignedDuration = SignedDuration::from_secs(15);
+/// Long enough to be seen in it on a machine that has other work.
+const GRACE: SignedDuration = SignedDuration::from_secs(30);
 
 async fn pause_cluster(world: &World, paused: Value) {
     let patch = Patch::Merge(json!({"spec": {"paused": paused}}));
@@ -37,11 +39,14 @@ fn is_cordoned(node: &Node) -> bool {
 
 /// Longer than the grace, and nothing is written meanwhile, but what the status says of that.
 async fn stands_still(world: &World, name: &str, since: Timestamp) {
+    let before = world.until(name, "in sight of its Node", |sm| is_true(sm, "WorkloadReachable")).await;
+    let seen = Timestamp::now();
     pass_until(Timestamp::now() + GRACE + SignedDuration::from_secs(2)).await;
     let writes = world.calls().since(since).writes();
     let others = writes.only(|call| call.resource != "scheduledmachines/status" || call.name != name);
     assert!(others.is_empty(), "written: {others}");
-    assert!(writes.len() <= 2, "said once: {writes}");
+    let news = news_since(world, &before, seen);
+    assert!(news.len() <= 2, "said once: {news}");
     let nodes = world.workload_calls().since(since).writes();
     assert!(nodes.is_empty(), "written: {nodes}");
     assert!(world.tenant.machines().get(name).await.unwrap().metadata.deletion_timestamp.is_none());
@@ -67,7 +72,7 @@ async fn a_paused_machine_is_not_touched_and_the_thaw_begins_its_grace_anew() {
     let world = World::start("paused").await;
     let name = world.tenant.unique("ws");
     leaving(&world, &name).await;
-    world.edit(&name, json!({"paused": true, "gracefulShutdownTimeout": "15s"})).await;
+    world.edit(&name, json!({"paused": true, "gracefulShutdownTimeout": "30s"})).await;
     let paused = world.until(&name, "paused", |sm| said(sm, "Ready").0 == "Paused").await;
     let since = Timestamp::now();
     let status = &paused.data["status"];
@@ -93,7 +98,7 @@ async fn under_a_paused_cluster_nothing_is_written_but_that() {
     let paused = world.until(&name, "blocked", blocked).await;
     let since = Timestamp::now();
     assert!(said(&paused, "Ready").1.contains(&format!("paused Cluster {}", world.tenant.cluster)));
-    world.edit(&name, json!({"gracefulShutdownTimeout": "15s"})).await;
+    world.edit(&name, json!({"gracefulShutdownTimeout": "30s"})).await;
     world.until(&name, "seen", |sm| sm.data["status"]["observedGeneration"] == 3).await;
     // Born under the pause: not even a finalizer.
     let late = world.tenant.unique("ws");
@@ -116,7 +121,7 @@ async fn under_a_paused_cluster_nothing_is_written_but_that() {
 async fn a_paused_object_is_left_alone_also_while_it_is_being_deleted() {
     let world = World::start("object-paused").await;
     let name = world.tenant.unique("ws");
-    world.create(&name, json!({"gracefulShutdownTimeout": "15s"})).await;
+    world.create(&name, json!({"gracefulShutdownTimeout": "30s"})).await;
     let lent = world.until_settled(&name, "Active").await;
     annotate(&world, &name, json!("")).await;
     let blocked = |sm: &DynamicObject| said(sm, "Ready").0 == "BlockedByPause";

@@ -69,6 +69,17 @@ async fn the_node_of_somebody_else_is_named_and_left_alone() {
     world.until_settled(&name, "Active").await;
 }
 
+/// From now on Cluster API deletes no Node of the Cluster: it takes the control plane for one of Machines, and finds none.
+pub async fn nodes_stay(world: &World) {
+    let planes = world.tenant.api(&provider::control_plane());
+    let own = Patch::Merge(json!({"spec": {"isExternal": false}}));
+    planes.patch(&world.tenant.cluster, &PatchParams::default(), &own).await.unwrap();
+    eventually(&planes, &world.tenant.cluster, "not managed externally", PATIENCE, |plane| {
+        plane.data["status"]["externalManagedControlPlane"] == false
+    })
+    .await;
+}
+
 /// One host, lent by day and by night. While the day's way to the workload cluster is broken its machine leaves and the
 /// night's comes; then the way is mended.
 async fn is_lent_on(world: &World, day: &str, host: &str, secret: &str) {
@@ -122,14 +133,7 @@ async fn a_node_that_came_after_the_run_is_not_taken_from_who_has_the_host_now()
 #[tokio::test]
 async fn a_node_that_outlived_the_run_is_not_taken_from_who_has_it_now() {
     let world = World::start("night-and-day").await;
-    // Such a Cluster's Nodes are not deleted by Cluster API.
-    let planes = world.tenant.api(&provider::control_plane());
-    let own = Patch::Merge(json!({"spec": {"isExternal": false}}));
-    planes.patch(&world.tenant.cluster, &PatchParams::default(), &own).await.unwrap();
-    eventually(&planes, &world.tenant.cluster, "not managed externally", PATIENCE, |plane| {
-        plane.data["status"]["externalManagedControlPlane"] == false
-    })
-    .await;
+    nodes_stay(&world).await;
     let (day, host, secret) = (world.tenant.unique("day"), world.tenant.unique("host"), "of-the-day");
     world.tenant.put_kubeconfig(secret, &narrow_kubeconfig(&world.tenant, &world.user)).await;
     let over =

@@ -290,7 +290,7 @@ async fn of_a_node_that_comes_anew_under_its_name_nothing_is_ours() {
 async fn taints_stay_while_it_leaves_and_are_forgotten_when_it_is_gone() {
     let (world, name) = lent("leaves", taints(&["a=1:NoSchedule"])).await;
     world.until_told(&name, "True", "Applied").await;
-    world.edit(&name, json!({"gracefulShutdownTimeout": "12s", "schedule": {"enabled": false}})).await;
+    world.edit(&name, json!({"gracefulShutdownTimeout": "30s", "schedule": {"enabled": false}})).await;
     let leaving = world.until(&name, "in its grace", |sm| said(sm, "Ready").0 == "GracePeriodActive").await;
     assert!(condition(&leaving, CONDITION).is_none(), "no machine is wanted");
     assert_eq!(shown(&world.nodes().get(&name).await.unwrap()), ["a=1:NoSchedule"]);

@@ -80,7 +80,8 @@ impl Fleet {
     /// All close at one edge, while some others open; how long after the edge the healthy clusters' cordons and the
     /// Machines' creates were received.
     async fn edge(&self, is_dead: bool) -> [Vec<SignedDuration>; 2] {
-        let edge = minute_ahead(SignedDuration::from_secs(60));
+        // Room for the edits on a machine that has other work.
+        let edge = minute_ahead(SignedDuration::from_secs(120));
         let closing = json!({"schedule": between(edge - SignedDuration::from_hours(1), edge)});
         join_all(self.names().map(|name| self.world.edit(name, closing.clone()))).await;
         let opening: Vec<String> = (0..OPENING).map(|_| self.world.tenant.unique("op")).collect();

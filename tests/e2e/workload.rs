@@ -340,7 +340,7 @@ async fn a_management_cluster_can_be_its_own_workload_cluster() {
     nodes.patch_status(&name, &PatchParams::default(), &Patch::Merge(ready)).await.unwrap();
     world.until_settled(&name, "Active").await;
     world.until(&name, "tainted", |sm| is_true(sm, "NodeTainted")).await;
-    world.edit(&name, json!({"gracefulShutdownTimeout": "3s", "schedule": {"enabled": false}})).await;
+    world.edit(&name, json!({"gracefulShutdownTimeout": "20s", "schedule": {"enabled": false}})).await;
     let node = eventually(&nodes, &name, "cordoned", PATIENCE, is_cordoned).await;
     assert!(node.annotations().contains_key("5spot.finos.org/cordoned-by"));
     world.until_settled(&name, "Disabled").await;
@@ -364,10 +364,7 @@ async fn a_cluster_that_swallows_calls_is_noticed_and_delays_no_deletion() {
     world.until_reach(&name, "Connected").await;
     tunnel.go_dark();
     world.edit(&name, json!({"killSwitch": true})).await;
-    eventually(&tenant.machines(), &name, "going", PATIENCE, |machine| {
-        machine.metadata.deletion_timestamp.is_some()
-    })
-    .await;
+    crate::harness::gone(&tenant.machines(), &name, PATIENCE).await;
     let deleted = world.calls().on("machines").verb("delete").iter().next().unwrap().received;
     // From when the server had it, not from when a busy test asked for it.
     let edits = tenant.management_plane().audit().after(world.mark).on("scheduledmachines").verb("patch");

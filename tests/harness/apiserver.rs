@@ -13,7 +13,8 @@ use super::process::{Component, Spec, start_ready};
 use super::{manifests, ports};
 
 /// Who called what: the oracle of many tests. What the servers' own controllers and kwok read is left out. Writes are
-/// told of when they come as well: a reader then knows of those whose answer is not written down yet.
+/// told of when they come as well: a reader then knows of those whose answer is not written down yet. What a patch asks for
+/// is written down where tests read it.
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
 rules:
@@ -24,6 +25,12 @@ rules:
   verbs: [get, list, watch]
 - level: None
   nonResourceURLs: [\"/readyz*\", \"/livez*\", \"/healthz*\"]
+- level: Request
+  verbs: [patch]
+  resources:
+  - {group: \"\", resources: [nodes]}
+  - {group: cluster.x-k8s.io, resources: [machines]}
+  - {group: 5spot.finos.org, resources: [scheduledmachines/status]}
 - level: Metadata
   verbs: [create, update, patch, delete, deletecollection]
 - level: Metadata

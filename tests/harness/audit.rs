@@ -66,6 +66,8 @@ pub struct Call {
     pub code: u16,
     /// Path and query.
     pub uri: String,
+    /// What a patch of a Machine, of a Node or of a ScheduledMachine's status asked for; null for all else.
+    pub body: Value,
 }
 
 impl Call {
@@ -108,6 +110,7 @@ impl Call {
                 .and_then(Value::as_u64)
                 .map_or(0, |c| c.try_into().unwrap_or(0)),
             uri: text("/requestURI"),
+            body: event["requestObject"].clone(),
         })
     }
 }

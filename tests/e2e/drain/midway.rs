@@ -49,10 +49,11 @@ async fn a_shorter_and_a_longer_limit_act_in_the_middle() {
     yard.world.edit(&yard.name, json!({"nodeDrainTimeout": "20m"})).await;
     let ends = began + SignedDuration::from_mins(20);
     yard.until("longer", |sm| instant(sm, "/status/leaving/drainEndsAt") == Some(ends)).await;
-    assert!(!yard.is_deleted());
+    yard.until_refused_again().await;
     let edited = Timestamp::now();
     yard.world.edit(&yard.name, json!({"nodeDrainTimeout": "1s"})).await;
     let deletion = yard.deletion().await;
+    assert!(deletion.received >= edited, "under the longer one: {deletion}");
     assert!(deletion.received.duration_since(edited) < SOON, "{deletion}");
     yard.world.until_settled(&yard.name, "Inactive").await;
     yard.release("keep").await;
@@ -64,9 +65,12 @@ async fn a_deletion_in_the_middle_goes_on_with_the_drain() {
     yard.world.delete(&yard.name).await;
     let going = yard.until("being deleted", |sm| sm.data["status"]["decision"]["rule"] == "Deletion").await;
     assert_eq!(going.data["status"]["leaving"]["stage"], "Drain");
-    assert!(!yard.is_deleted(), "its drain is honoured");
+    yard.until_refused_again().await;
+    yard.until_refused_again().await;
+    let released = Timestamp::now();
     yard.release("keep").await;
-    yard.deletion().await;
+    let deletion = yard.deletion().await;
+    assert!(deletion.received >= released, "its drain is honoured: {deletion}");
     gone(&yard.world.scheduled_machines(), &yard.name, PATIENCE).await;
     yard.world.until_nothing_left(&yard.name).await;
 }

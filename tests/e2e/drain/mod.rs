@@ -124,9 +124,10 @@ async fn daemon_pod(yard: &Yard) -> String {
 #[tokio::test]
 async fn a_pod_keeps_its_own_grace_and_one_that_is_ending_is_not_asked_again() {
     let yard = Yard::lent("own-grace", json!({"nodeDrainTimeout": "5m"})).await;
-    let mut long = slow(4);
+    // Long enough to be seen ending on a machine that has other work.
+    let mut long = slow(12);
     crate::world::merge(&mut long, json!({"spec": {"terminationGracePeriodSeconds": 47}}));
-    yard.pod("ending", slow(6)).await;
+    yard.pod("ending", slow(20)).await;
     yard.pod("long", long).await;
     yard.pods().delete("ending", &DeleteParams::default()).await.unwrap();
     yard.close().await;

@@ -66,8 +66,9 @@ async fn an_eject_does_not_wait_for_evictions_that_are_out() {
     let (yard, proxy) = slow("slow-and-ejected", Duration::from_secs(20)).await;
     yard.close().await;
     asked_until("evicted", PATIENCE, async || sent(&proxy, "/eviction") == PODS.len()).await;
-    yard.kill().await;
+    let killed = yard.kill().await;
     let deletion = yard.deletion().await;
+    assert!(deletion.received >= killed, "before anybody asked for it: {deletion}");
     let after = deletion.received.duration_since(yard.edited());
     assert!(after < SignedDuration::from_secs(2), "{after}: {}", yard.world.calls().writes());
     // By us, or by Kubernetes' own eviction by taint.
@@ -92,5 +93,9 @@ async fn a_freeze_gives_up_what_was_asked_and_not_answered() {
     for pod in PODS {
         assert!(yard.pods().get(pod).await.unwrap().metadata.deletion_timestamp.is_none(), "{pod}");
     }
-    assert!(!yard.is_deleted());
+    let thawed = Timestamp::now();
+    yard.world.edit(&yard.name, json!({"paused": false})).await;
+    let deletion = yard.deletion().await;
+    assert!(deletion.received >= thawed, "{deletion}");
+    yard.world.until_settled(&yard.name, "Inactive").await;
 }

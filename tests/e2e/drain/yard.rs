@@ -203,9 +203,48 @@ impl Yard {
         !self.world.calls().on("machines").verb("delete").is_empty()
     }
 
+    /// Waits for one more eviction that the budget refuses: nothing has come to an end by then.
+    pub async fn until_refused_again(&self) {
+        let refused = |calls: &Calls| {
+            let ours = self.world.of_the_controller(calls).within(&self.world.tenant.namespace);
+            ours.only(|call| call.resource == "pods/eviction" && call.code == 429).len()
+        };
+        let audit = self.world.tenant.planes().workload().audit();
+        let before = refused(&audit.after(self.world.workload_mark));
+        let mark = self.world.workload_mark;
+        audit.until(mark, "refused again", PATIENCE, |calls| refused(calls) > before).await;
+    }
+
     /// How often the controller has written the status.
     pub fn status_writes(&self) -> usize {
         self.world.calls().only(|call| call.resource == "scheduledmachines/status").writes().len()
+    }
+
+    /// Waits for the Node half of an eject of a Node that is free: one write of the controller, accepted since then, that
+    /// taints and cordons.
+    pub async fn until_node_is_ejected(&self, since: Timestamp) -> Call {
+        let ejects = |calls: &Calls| {
+            let ours = self.world.of_the_controller(calls).on("nodes").named(&self.name).accepted();
+            ours.since(since).only(|call| {
+                let spec = &call.body["spec"];
+                let mut taints = spec["taints"].as_array().into_iter().flatten();
+                let ejects = json!({"key": "5spot.finos.org/ejecting", "effect": "NoExecute"});
+                spec["unschedulable"] == true && taints.any(|taint| *taint == ejects)
+            })
+        };
+        let audit = self.world.tenant.planes().workload().audit();
+        let (mark, what) = (self.world.workload_mark, "tainted and cordoned");
+        let calls = audit.until(mark, what, PATIENCE, |calls| !ejects(calls).is_empty()).await;
+        ejects(&calls).iter().next().unwrap().clone()
+    }
+
+    /// The controller's patches of the Machine that tell Cluster API to leave these out, all in one.
+    pub fn excluding(&self, calls: &Calls, steps: &[&str]) -> Calls {
+        let patches = calls.by(&self.world.user).on("machines").verb("patch").named(&self.name);
+        patches.only(|call| {
+            let annotations = &call.body["metadata"]["annotations"];
+            steps.iter().all(|step| annotations[format!("machine.cluster.x-k8s.io/{step}")].is_string())
+        })
     }
 
     pub async fn patch_node(&self, patch: Value) {

@@ -162,7 +162,7 @@ async fn what_is_listed_while_the_machine_leaves_counts_at_once() {
     list(json!(["vim"])).await;
     yard.until_rules("anew in the drain", r#"["vim"]"#).await;
     yard.until_labelled(Some("enabled")).await;
-    assert!(!yard.is_deleted(), "still leaving");
+    yard.until_refused_again().await;
     let writes = yard.world.workload_calls().on("configmaps").writes().accepted();
     assert_eq!(writes.len(), 5, "four texts and a deletion: {writes}");
 

@@ -67,7 +67,7 @@ async fn a_request_cuts_a_grace_and_a_drain_short() {
         yard.budget("keep", "kept").await;
         yard.close().await;
         yard.until(stage, |sm| sm.data["status"]["leaving"]["stage"] == stage).await;
-        assert!(!yard.is_deleted());
+        eventually(&yard.world.nodes(), &yard.name, "cordoned", PATIENCE, is_cordoned).await;
         let asked = yard.reclaim("java").await;
         yard.deleted_in_time(asked).await;
         yard.until_machine_gone().await;
@@ -106,16 +106,15 @@ async fn looks_that_hang_keep_neither_the_node_waiting_nor_the_machine_for_ever(
     let looks = |entry: &Entry| entry.method == Method::GET && entry.path.contains("/clusters/");
     proxy.delay(Duration::from_secs(3), looks);
     let asked = yard.reclaim("java").await;
-    let audit = yard.world.tenant.planes().workload().audit();
-    audit
-        .until(yard.world.workload_mark, "tainted and cordoned", PATIENCE, |calls| {
-            let ours = yard.world.of_the_controller(calls).on("nodes").named(&yard.name).writes();
-            !ours.accepted().since(asked).is_empty()
-        })
-        .await;
-    assert!(!yard.is_deleted(), "not before somebody has looked: {}", yard.world.calls().writes());
+    let ejected = yard.until_node_is_ejected(asked).await;
     // Slow is not dead: it has its time when it is asked again.
-    yard.deletion().await;
+    let deletion = yard.deletion().await;
+    assert!(ejected.received < deletion.received, "{ejected}\n{deletion}");
+    let looks = yard.world.calls().on("clusters").verb("get").accepted().since(asked);
+    assert!(
+        looks.iter().any(|look| look.ended <= deletion.received),
+        "not before somebody has looked: {looks}{deletion}"
+    );
     yard.until_machine_gone().await;
     yard.reclaimed().await;
 }
@@ -236,10 +235,12 @@ async fn under_a_pause_of_cluster_api_the_node_half_runs_and_the_rest_follows_th
     assert!(!yard.is_deleted() && yard.all_holds().await.is_empty(), "{}", yard.world.calls().writes());
     let status = yard.world.calls().only(|call| call.resource == "scheduledmachines/status").writes();
     assert!(status.since(seen).len() < 5, "a status that is written for ever: {status}");
+    let thawed = Timestamp::now();
     clusters.patch(&cluster, &PatchParams::default(), &pause(false)).await.unwrap();
     let hold = yard.reclaimed().await;
     let at: Timestamp = hold.data["spec"]["reclaim"]["requestedAt"].as_str().unwrap().parse().unwrap();
     assert_eq!(at, seen, "as of when it was first seen");
-    yard.deletion().await;
+    let deletion = yard.deletion().await;
+    assert!(deletion.received >= thawed, "{deletion}");
     yard.world.until_settled(&yard.name, "Disabled").await;
 }

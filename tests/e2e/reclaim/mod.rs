@@ -55,6 +55,7 @@ impl Yard {
         let after = deletion.received.duration_since(written);
         eprintln!("{}: DELETE {} ms after the annotation", self.world.tenant.namespace, after.as_millis());
         assert!(after < AT_ONCE, "{after}: {}", self.world.calls().writes());
+        assert!(deletion.received >= asked, "before anybody asked for it: {deletion}");
         self.world.calls().writes().since(asked)
     }
 
