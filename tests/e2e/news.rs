@@ -9,19 +9,19 @@ use serde_json::Value;
 use crate::harness::audit::Calls;
 use crate::world::{World, merge};
 
-/// The controller's writes of that object's status since then, without those that changed nothing but `WorkloadReachable`.
-/// `before` is the object as it was then.
+/// The controller's writes of that object since then, refused ones too, without those that changed `WorkloadReachable` and
+/// nothing else. A write that changed nothing counts: nobody needed it. `before` is the object as it was then.
 pub fn news_since(world: &World, before: &DynamicObject, since: Timestamp) -> Calls {
-    let calls = world.calls().since(since).named(&before.name_any()).accepted();
+    let writes = world.calls().since(since).named(&before.name_any()).writes();
     let mut status = before.data["status"].clone();
-    let mut told = but_for_the_connection(&status);
     let mut news = Calls::default();
-    for write in calls.only(|call| call.resource == "scheduledmachines/status").iter() {
-        merge(&mut status, write.body["status"].clone());
-        let now = but_for_the_connection(&status);
-        if now != told {
+    for write in writes.only(|call| call.resource.starts_with("scheduledmachines")).iter() {
+        let was = status.clone();
+        if write.resource == "scheduledmachines/status" && (200..300).contains(&write.code) {
+            merge(&mut status, write.body["status"].clone());
+        }
+        if status == was || but_for_the_connection(&status) != but_for_the_connection(&was) {
             news.0.push(write.clone());
-            told = now;
         }
     }
     news
